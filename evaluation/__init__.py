@@ -1,0 +1,1 @@
+"""The judge: protocols, metrics, records, tables and the report."""

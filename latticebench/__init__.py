@@ -1,0 +1,1 @@
+"""What is judged: lattices, quantizers, data, tokenizers, generators."""

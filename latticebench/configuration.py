@@ -1,0 +1,170 @@
+"""Reads a configuration: validated against the schema, defaults filled in, subjects named by their hash."""
+
+import copy
+import dataclasses
+import difflib
+import functools
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from latticebench.errors import BadInput
+from latticebench.files import hash8
+
+SCHEMA = Path(__file__).resolve().parents[1] / "workflow" / "schemas" / "config.schema.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """One quantizer entry of a configuration, with everything that its training depends on.
+
+    name: the entry's key. spec: data, tokenizer recipe, quantizer and root seed, fully resolved.
+    seeds: the training seeds. `id` is `<name>-<hash8 of spec>` and names all of its paths.
+    """
+
+    name: str
+    spec: dict[str, Any]
+    seeds: tuple[int, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-{hash8(self.spec)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """A validated configuration with all defaults filled in."""
+
+    path: Path
+    values: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.values["name"]
+
+    @property
+    def data_hash(self) -> str:
+        """hash8 of everything that the prepared data depends on."""
+        return hash8({"data": self.values["data"], "seed": self.values["seed"]})
+
+    def subjects(self) -> list[Subject]:
+        """The quantizer entries in the order of the file."""
+        result = []
+        for name, entry in self.values["quantizers"].items():
+            tokenizer = merge(self.values["tokenizer"], entry.get("tokenizer", {}))
+            spec = {
+                "data": self.values["data"],
+                "tokenizer": tokenizer,
+                "quantizer": {key: entry[key] for key in ("method", "module", "parameters") if key in entry},
+                "seed": self.values["seed"],
+            }
+            result.append(Subject(name, spec, tuple(range(entry.get("seeds", self.values["seeds"])))))
+        return result
+
+    def subject(self, id_or_name: str) -> Subject:
+        """A subject by id or name. Raises BadInput that lists the known ones."""
+        subjects = self.subjects()
+        for subject in subjects:
+            if id_or_name in (subject.id, subject.name):
+                return subject
+        raise BadInput(f"{self.path}: no quantizer entry {id_or_name!r}; there are {', '.join(s.id for s in subjects)}")
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, mappings merged key by key."""
+    result = copy.deepcopy(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merge(result[key], value) if both else copy.deepcopy(value)
+    return result
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key written twice: one of the two would be dropped silently."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice (line {line})")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load(path: str | Path) -> Configuration:
+    """Reads, validates and completes a configuration file.
+
+    Raises BadInput naming the key, the value and what is allowed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise BadInput(f"configuration {path} cannot be read: {error.strerror}") from error
+    try:
+        values = yaml.load(text, Loader=_UniqueKeys)
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise BadInput(f"configuration {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    return from_values(values, path)
+
+
+def from_values(values: Any, path: Path) -> Configuration:
+    """A configuration from parsed values; see `load`."""
+    values = copy.deepcopy(values)
+    error = next(iter(sorted(_validator().iter_errors(values), key=lambda e: (len(e.absolute_path), str(e.path)))), None)
+    if error is not None:
+        raise BadInput(f"{path}: {_explain(error)}")
+    for name, entry in values["quantizers"].items():
+        _check_quantizer(path, name, entry)
+    return Configuration(path, values)
+
+
+def _check_quantizer(path: Path, name: str, entry: dict[str, Any]) -> None:
+    from latticebench.quantizers import registry
+
+    if ("method" in entry) == ("module" in entry):
+        raise BadInput(f"{path}: quantizers.{name} needs either `method:` or `module:`, not both")
+    try:
+        if "module" in entry:
+            module = Path(entry["module"])
+            cls = registry.load_module(module if module.is_absolute() else path.parent / module)
+        else:
+            cls = registry.method(entry["method"])
+        registry.parse_parameters(cls, entry["parameters"])
+    except BadInput as error:
+        raise BadInput(f"{path}: quantizers.{name}: {error}") from error
+
+
+@functools.cache
+def _validator() -> Any:
+    import jsonschema
+
+    schema = yaml.safe_load(SCHEMA.read_text())
+    base = jsonschema.Draft202012Validator
+
+    def fill_defaults(validator: Any, properties: dict[str, Any], instance: Any, schema: Any) -> Any:
+        if isinstance(instance, dict):
+            for key, subschema in properties.items():
+                if "default" in subschema:
+                    instance.setdefault(key, copy.deepcopy(subschema["default"]))
+        yield from base.VALIDATORS["properties"](validator, properties, instance, schema)
+
+    return jsonschema.validators.extend(base, {"properties": fill_defaults})(schema)
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(map(str, error.absolute_path)) or "the file"
+    if error.validator == "additionalProperties":
+        allowed = sorted(error.schema.get("properties", {}))
+        unknown = next(key for key in error.instance if key not in allowed)
+        close = difflib.get_close_matches(str(unknown), allowed, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"{where}: unknown key {unknown!r}; allowed: {', '.join(allowed)}{hint}"
+    if error.validator == "enum":
+        return f"{where}: {error.instance!r} is not allowed; allowed: {', '.join(map(repr, error.validator_value))}"
+    if error.validator == "required":
+        return f"{where}: {error.message}"
+    return f"{where}: {error.instance!r}: {error.message}"
