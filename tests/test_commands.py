@@ -1,0 +1,51 @@
+"""Exit codes and messages of commands."""
+
+import errno
+
+import click
+import pytest
+
+from latticebench import commands
+from latticebench.errors import BadInput, Missing
+
+
+def outcome(raised, capsys, args=()):
+    @click.command()
+    def command():
+        if raised is not None:
+            raise raised
+
+    with pytest.raises(SystemExit) as stop:
+        commands.run(command, args=args)
+    return stop.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(BadInput("key x"), 2), (Missing("file y"), 3)])
+def test_known_errors_are_one_line_and_their_exit_code(error, code, capsys):
+    assert outcome(error, capsys) == (code, f"error: {error}\n")
+
+
+def test_success_is_zero(capsys):
+    assert outcome(None, capsys) == (0, "")
+
+
+def test_usage_errors_are_bad_input(capsys):
+    code, message = outcome(None, capsys, ["--nonsense"])
+    assert code == 2
+    assert "--nonsense" in message
+
+
+def test_a_full_disk_is_named(capsys):
+    code, message = outcome(OSError(errno.ENOSPC, "No space left on device", "model.safetensors"), capsys)
+    assert code == 1
+    assert message.startswith("error: the disk is full while writing model.safetensors")
+
+
+def test_anything_else_keeps_its_traceback(capsys):
+    with pytest.raises(ZeroDivisionError):
+
+        @click.command()
+        def command():
+            1 / 0  # noqa: B018
+
+        commands.run(command, args=[])
