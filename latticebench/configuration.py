@@ -114,7 +114,9 @@ def load(path: str | Path) -> Configuration:
 def from_values(values: Any, path: Path) -> Configuration:
     """A configuration from parsed values; see `load`."""
     values = copy.deepcopy(values)
-    error = next(iter(sorted(_validator().iter_errors(values), key=lambda e: (len(e.absolute_path), str(e.path)))), None)
+    error = next(
+        iter(sorted(_validator().iter_errors(values), key=lambda e: (len(e.absolute_path), str(e.path)))), None
+    )
     if error is not None:
         raise BadInput(f"{path}: {_explain(error)}")
     for name, entry in values["quantizers"].items():

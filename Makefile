@@ -1,0 +1,29 @@
+# make run                    the benchmark of config/embedded.yaml
+# make run CONFIG=my.yaml     another configuration
+# make test                   the test suite
+CONFIG ?= config/embedded.yaml
+PYTHON ?= python3
+VENV := .venv
+# Byte code makes every job's imports faster.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: run test setup clean
+
+run: $(VENV)/.installed
+	@. $(VENV)/bin/activate && latticebench config $(CONFIG) && snakemake --configfile $(CONFIG)
+
+test: $(VENV)/.installed
+	@. $(VENV)/bin/activate && python -m pytest -n 2
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock requirements-uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; found " + sys.version.split()[0] + ". Name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements-uv.lock
+	$(VENV)/bin/uv pip install --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.lock
+	$(VENV)/bin/uv pip install --python $(VENV)/bin/python --quiet --no-deps -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,18 @@
+rule judge:
+    input:
+        data=f"{DATA}/manifest.json",
+        tokenizers=f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
+    output:
+        f"{ROOT}/records/{{subject}}/made-{{seeds}}.json",
+    log:
+        f"{ROOT}/logs/judge/{{subject}}-{{seeds}}.log",
+    threads: JOBS["threads"]
+    resources:
+        gpu=JOBS["gpus"],
+        mem_mb=JOBS["mem_mb"],
+        runtime=240,
+    params:
+        evaluation=CONFIG.values["evaluation"],
+    shell:
+        "{RUN} evaluation.judge --config {CONFIG_FILE} --subject {wildcards.subject}"
+        " --seeds {wildcards.seeds} --data {DATA} --root {ROOT} > {log} 2>&1"

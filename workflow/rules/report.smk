@@ -1,0 +1,16 @@
+rule report:
+    input:
+        made("records"),
+        f"{ROOT}/records/geometry/made.json",
+    output:
+        f"{ROOT}/report/index.html",
+    log:
+        f"{ROOT}/logs/report.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        report=CONFIG.values["report"],
+    shell:
+        "{RUN} evaluation.report --config {CONFIG_FILE} --root {ROOT} > {log} 2>&1"

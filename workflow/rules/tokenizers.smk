@@ -1,0 +1,17 @@
+# A job's declared output is the manifest of the checkpoints it made: Snakemake deletes declared
+# outputs of interrupted jobs, and a finished seed must survive the failure of the next one.
+rule tokenizer:
+    input:
+        f"{DATA}/manifest.json",
+    output:
+        f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
+    log:
+        f"{ROOT}/logs/tokenizers/{{subject}}-{{seeds}}.log",
+    threads: JOBS["threads"]
+    resources:
+        gpu=JOBS["gpus"],
+        mem_mb=JOBS["mem_mb"],
+        runtime=JOBS["runtime"],
+    shell:
+        "{RUN} latticebench.tokenizers.train --config {CONFIG_FILE} --subject {wildcards.subject}"
+        " --seeds {wildcards.seeds} --data {DATA} --out {ROOT} > {log} 2>&1"
