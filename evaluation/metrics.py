@@ -24,6 +24,7 @@ _ALL = (
     Metric("lpips_vgg", "LPIPS (VGG)", "", "lower", "Learned perceptual distance, VGG-16 trunk, version 0.1."),
     # Distances between sets of images
     Metric("rfid", "rFID", "", "lower", "Fréchet distance of FID Inception features, reconstructions against originals."),
+    Metric("rfid_float", "rFID (floats)", "", "lower", "rFID of un-rounded reconstructions, as the BSQ and Λ24 tables."),
     Metric("rfid_adm", "rFID (ADM)", "", "lower", "Fréchet distance of reconstructions against training moments, TF1 resize."),
     Metric("gfid", "gFID", "", "lower", "Fréchet distance of generated images against ADM's training moments.", 2),
     Metric("sfid", "sFID", "", "lower", "Fréchet distance of spatial Inception features, generated against training.", 2),
