@@ -1,0 +1,97 @@
+"""A configuration is refused with a message that names the key, the value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latticebench import configuration
+from latticebench.errors import BadInput
+
+MINIMAL = {
+    "name": "mini",
+    "data": {"source": "bundled-photographs"},
+    "quantizers": {"fsq": {"method": "fsq", "parameters": {"levels": [8, 8, 8, 8]}}, "none": {"method": "identity"}},
+}
+
+
+def load(tmp_path: Path, **changes: object) -> configuration.Configuration:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, **changes}))
+    return configuration.load(path)
+
+
+def test_defaults_are_filled_in(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    assert config.values["seed"] == 0
+    assert config.values["data"]["size"] == 64
+    assert [subject.seeds for subject in config.subjects()] == [(0, 1), (0, 1)]
+
+
+def test_a_written_default_is_the_same_subject_as_an_omitted_one(tmp_path: Path) -> None:
+    written = load(tmp_path, data={"source": "bundled-photographs", "size": 64})
+    assert written.subject("fsq").id == load(tmp_path).subject("fsq").id
+    assert written.data_hash == load(tmp_path).data_hash
+
+
+def test_a_changed_parameter_moves_that_subject_alone(tmp_path: Path) -> None:
+    changed = dict(MINIMAL["quantizers"], fsq={"method": "fsq", "parameters": {"levels": [7, 5, 5, 5, 5]}})
+    before, after = load(tmp_path), load(tmp_path, quantizers=changed)
+    assert before.subject("fsq").id != after.subject("fsq").id
+    assert before.subject("none").id == after.subject("none").id
+
+
+def test_a_tokenizer_override_is_merged_into_one_subject(tmp_path: Path) -> None:
+    entries = dict(MINIMAL["quantizers"], wide={"method": "identity", "tokenizer": {"patch": 4}})
+    config = load(tmp_path, quantizers=entries)
+    spec = config.subject("wide").spec["tokenizer"]
+    assert spec["patch"] == 4
+    assert {**spec, "patch": None} == {**config.subject("none").spec["tokenizer"], "patch": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sed": 1}, ["sed", "did you mean 'seed'"]),
+        ({"seed": "one"}, ["seed", "'one'", "integer"]),
+        ({"data": {"source": "imagenet"}}, ["data.source", "'imagenet'", "'bundled-photographs'"]),
+        ({"data": {"source": "parquet", "size": 4}}, ["data.size", "4", "minimum"]),
+        ({"name": "../up"}, ["name", "../up"]),
+        ({"quantizers": {}}, ["quantizers"]),
+        ({"quantizers": {"a": {"method": "vqq"}}}, ["quantizers.a", "vqq", "fsq"]),
+        ({"quantizers": {"a": {"method": "fsq", "parameters": {"level": [8]}}}}, ["quantizers.a", "level", "levels"]),
+        ({"quantizers": {"a": {"method": "leech", "parameters": {"codebook_size": 200000}}}}, ["quantizers.a", "200000"]),
+        ({"quantizers": {"a": {}}}, ["quantizers.a", "method", "module"]),
+        ({"quantizers": {"a": {"module": "nowhere.py"}}}, ["quantizers.a", "nowhere.py"]),
+    ],
+)
+def test_bad_values_are_named(tmp_path: Path, changes: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(BadInput) as error:
+        load(tmp_path, **changes)
+    assert all(word in str(error.value) for word in ["config.yaml", *words]), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("name: [", "not valid YAML"),
+        ("name: a\nname: b\n", "given twice"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("- 1\n", "object"),
+    ],
+)
+def test_bad_yaml_is_refused(tmp_path: Path, text: str, word: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=word):
+        configuration.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere\.yaml"):
+        configuration.load(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(Path("config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    assert configuration.load(path).subjects()

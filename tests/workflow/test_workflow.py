@@ -1,0 +1,77 @@
+"""The workflow's promises that need no training: what would run, and one run a folder."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latticebench import configuration, locks
+from latticebench.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = ROOT / "config" / "smoke.yaml"
+
+
+def snakemake(folder: Path, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command += ["--workflow-profile", str(ROOT / "workflow" / "profiles" / "default"), "--configfile", str(config)]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_only_the_changed_quantizer_would_run_again(tmp_path: Path) -> None:
+    values = yaml.safe_load(SMOKE.read_text())
+    values["quantizers"] = {
+        "lgq": {"method": "lgq", "parameters": {"dim": 8, "codebook_size": 64}},
+        "fsq": {"method": "fsq", "parameters": {"levels": [8, 8]}},
+    }
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(yaml.safe_dump(values))
+    planned = snakemake(tmp_path, config_file, "--dry-run")
+    assert planned.returncode == 0, planned.stderr + planned.stdout
+    for path in re.findall(r"^    output: (.*)$", planned.stdout + planned.stderr, re.MULTILINE):
+        for output in path.split(", "):
+            (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / output).write_text("{}")
+    touched = snakemake(tmp_path, config_file, "--touch", "--cores", "1")
+    assert touched.returncode == 0, touched.stderr
+    again = snakemake(tmp_path, config_file, "--dry-run")
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+    values["quantizers"]["lgq"]["parameters"]["tau_end"] = 0.2
+    config_file.write_text(yaml.safe_dump(values))
+    changed = snakemake(tmp_path, config_file, "--dry-run")
+    text = changed.stdout + changed.stderr
+    outputs = " ".join(re.findall(r"^    output: (.*)$", text, re.MULTILINE))
+    assert "lgq-" in outputs and "report/index.html" in outputs
+    assert "fsq-" not in outputs and "manifest.json" not in outputs and "geometry" not in outputs
+
+
+def test_a_bad_configuration_stops_before_any_job(tmp_path: Path) -> None:
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text("name: a\ndata: {source: bundled-photographs}\nquantizers: {x: {method: nope}}\n")
+    result = snakemake(tmp_path, config_file)
+    assert result.returncode != 0
+    assert "unknown quantizer 'nope'" in result.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_names_the_first(tmp_path: Path) -> None:
+    config = configuration.load(SMOKE)
+    with locks.hold(tmp_path / "results" / config.name / ".lock", "the test's folder"):
+        result = snakemake(tmp_path, SMOKE, "--cores", "1")
+    assert result.returncode != 0
+    assert "is in use by process" in result.stderr + result.stdout
+    assert not (tmp_path / "results" / config.name / "data").exists()
+
+
+def test_a_lock_is_free_again_when_its_holder_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    script = f"import os; from latticebench import locks; f = locks.hold({str(path)!r}, 'x'); os._exit(9)"
+    subprocess.run([sys.executable, "-c", script], check=False)
+    first = locks.hold(path, "the folder")
+    with pytest.raises(BadInput, match="the folder is in use by process"):
+        locks.hold(path, "the folder")
+    first.close()
