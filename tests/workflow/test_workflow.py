@@ -10,16 +10,7 @@ import yaml
 
 from latticebench import configuration, locks
 from latticebench.errors import BadInput
-
-ROOT = Path(__file__).resolve().parents[2]
-SMOKE = ROOT / "config" / "smoke.yaml"
-
-
-def snakemake(folder: Path, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    command += ["--workflow-profile", str(ROOT / "workflow" / "profiles" / "default"), "--configfile", str(config)]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-
+from tests.workflow.runs import SMOKE, snakemake
 
 def test_only_the_changed_quantizer_would_run_again(tmp_path: Path) -> None:
     values = yaml.safe_load(SMOKE.read_text())
@@ -30,21 +21,20 @@ def test_only_the_changed_quantizer_would_run_again(tmp_path: Path) -> None:
     config_file = tmp_path / "config.yaml"
     config_file.write_text(yaml.safe_dump(values))
     planned = snakemake(tmp_path, config_file, "--dry-run")
-    assert planned.returncode == 0, planned.stderr + planned.stdout
-    for path in re.findall(r"^    output: (.*)$", planned.stdout + planned.stderr, re.MULTILINE):
+    assert planned.returncode == 0, planned.stdout
+    for path in re.findall(r"^    output: (.*)$", planned.stdout, re.MULTILINE):
         for output in path.split(", "):
             (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / output).write_text("{}")
     touched = snakemake(tmp_path, config_file, "--touch", "--cores", "1")
-    assert touched.returncode == 0, touched.stderr
+    assert touched.returncode == 0, touched.stdout
     again = snakemake(tmp_path, config_file, "--dry-run")
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert "Nothing to be done" in again.stdout
 
     values["quantizers"]["lgq"]["parameters"]["tau_end"] = 0.2
     config_file.write_text(yaml.safe_dump(values))
     changed = snakemake(tmp_path, config_file, "--dry-run")
-    text = changed.stdout + changed.stderr
-    outputs = " ".join(re.findall(r"^    output: (.*)$", text, re.MULTILINE))
+    outputs = " ".join(re.findall(r"^    output: (.*)$", changed.stdout, re.MULTILINE))
     assert "lgq-" in outputs and "report/index.html" in outputs
     assert "fsq-" not in outputs and "manifest.json" not in outputs and "geometry" not in outputs
 
@@ -54,7 +44,7 @@ def test_a_bad_configuration_stops_before_any_job(tmp_path: Path) -> None:
     config_file.write_text("name: a\ndata: {source: bundled-photographs}\nquantizers: {x: {method: nope}}\n")
     result = snakemake(tmp_path, config_file)
     assert result.returncode != 0
-    assert "unknown quantizer 'nope'" in result.stderr
+    assert "unknown quantizer 'nope'" in result.stdout
     assert not (tmp_path / "results").exists()
 
 
@@ -63,7 +53,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_names_the_first(tmp_path
     with locks.hold(tmp_path / "results" / config.name / ".lock", "the test's folder"):
         result = snakemake(tmp_path, SMOKE, "--cores", "1")
     assert result.returncode != 0
-    assert "is in use by process" in result.stderr + result.stdout
+    assert "is in use by process" in result.stdout
     assert not (tmp_path / "results" / config.name / "data").exists()
 
 
