@@ -1,7 +1,10 @@
 """What every command shares: errors become a message and an exit code, the log goes to stderr."""
 
+import ctypes
 import errno
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -11,6 +14,22 @@ import click
 from latticebench.errors import LatticebenchError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+SCHEDULER = "LATTICEBENCH_SCHEDULER"
+"""Environment variable with the process id of the scheduler that a job must not outlive."""
+
+
+def end_with_scheduler() -> None:
+    """Asks the kernel to send this process SIGTERM when the scheduler that started it dies.
+
+    Only a direct child of the process that SCHEDULER names asks: a job that a cluster started, or a
+    command typed by hand, is nobody's to end. Linux only; elsewhere jobs run to their end.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get(SCHEDULER) != str(os.getppid()):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.environ[SCHEDULER] != str(os.getppid()):  # it died before the kernel was asked
+        sys.exit(1)
 
 
 def run(command: click.Command, args: Sequence[str] | None = None, prog_name: str | None = None) -> NoReturn:
@@ -19,6 +38,7 @@ def run(command: click.Command, args: Sequence[str] | None = None, prog_name: st
     Exit codes: 0 done, 2 bad input (usage errors included), 3 missing weights or data, 1 anything else.
     A LatticebenchError and a full disk end in one line `error: …` on stderr, any other exception in its traceback.
     """
+    end_with_scheduler()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         command.main(args=None if args is None else list(args), prog_name=prog_name)

@@ -1,8 +1,8 @@
-import logging
 import os
 import sys
 
 from latticebench import configuration, locks
+from latticebench.commands import SCHEDULER
 from latticebench.errors import LatticebenchError
 
 # Only the first file counts: merging configurations would mix their quantizers.
@@ -17,8 +17,8 @@ DATA = f"{ROOT}/data/{CONFIG.data_hash}"
 SUBJECTS = {subject.id: subject for subject in CONFIG.subjects()}
 JOBS = CONFIG.values["jobs"]
 # The interpreter that runs Snakemake runs the jobs, whatever the shell's PATH says. `exec` makes the
-# job a direct child, so that it can end with the scheduler.
-RUN = f"exec {sys.executable} -m"
+# job a direct child, so that it ends with the scheduler (latticebench/commands.py).
+RUN = f"{SCHEDULER}={os.getpid()} exec {sys.executable} -m"
 
 
 wildcard_constraints:
