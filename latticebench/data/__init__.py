@@ -1,0 +1,1 @@
+"""Prepared arrays and their manifests: what training and the judge read."""

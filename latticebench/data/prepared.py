@@ -1,0 +1,98 @@
+"""Reads prepared data."""
+
+import dataclasses
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latticebench.errors import BadInput, Missing
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split, in its stored order.
+
+    images: (N, H, W, 3) uint8, memory-mapped. labels: (N,) int64, or None. groups: (N,) int64 scene ids, the
+    image's own index where scenes are unknown. sha256 covers pixels, order, names, labels and preparation.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None
+    groups: np.ndarray
+    sha256: str
+    items_path: Path
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The images' names: relative paths, `file:row`, or scene and place."""
+        with np.load(self.items_path, allow_pickle=False) as items:
+            return items["names"].tolist()
+
+    def verify(self, content: dict[str, Any]) -> None:
+        """Reads all pixels and compares their hash with the manifest's. Raises BadInput on a difference."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(image.tobytes())
+        if digest.hexdigest() != content["pixels"]:
+            raise BadInput(
+                f"{self.items_path.parent}: the pixels of {self.name} differ from the manifest; prepare again"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Both splits and the manifest."""
+
+    path: Path
+    train: Split
+    eval: Split
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.manifest["name"]
+
+
+def load(path: str | Path) -> Prepared:
+    """Opens a prepared folder. Raises Missing where it is unfinished and BadInput where files and manifest disagree."""
+    path = Path(path)
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+    except FileNotFoundError as error:
+        raise Missing(
+            f"{path} holds no manifest.json; make it with `python -m latticebench.data.prepare --config C --out {path}`"
+        ) from error
+    except ValueError as error:
+        raise BadInput(f"{path / 'manifest.json'} is damaged; delete the folder and prepare again") from error
+    if manifest.get("format") != FORMAT:
+        raise BadInput(
+            f"{path}: manifest of format {manifest.get('format')}, this version reads {FORMAT}; prepare again"
+        )
+    return Prepared(path, _split(path, "train", manifest), _split(path, "eval", manifest), manifest)
+
+
+def _split(path: Path, name: str, manifest: dict[str, Any]) -> Split:
+    part = manifest["splits"][name]
+    file, items_path = path / f"{name}.npy", path / f"{name}.items.npz"
+    try:
+        images = np.load(file, mmap_mode="r" if part["images"] else None, allow_pickle=False)
+        with np.load(items_path, allow_pickle=False) as items:
+            labels, groups = items["labels"], items["groups"]
+    except FileNotFoundError as error:
+        raise Missing(f"{error.filename} is missing; delete {path} and prepare again") from error
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{path}: {name} cannot be read ({error}); delete the folder and prepare again") from error
+    if list(images.shape) != part["content"]["shape"] or len(groups) != len(images):
+        raise BadInput(f"{file}: shape {images.shape} differs from the manifest; delete the folder and prepare again")
+    return Split(name, images, labels if manifest["classes"] else None, groups, part["sha256"], items_path)
