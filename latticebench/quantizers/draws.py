@@ -1,0 +1,62 @@
+"""Random choices that depend on a counter in the state dict alone: equal on all devices, processes and resumes."""
+
+import torch
+from torch import Tensor
+
+from latticebench import seeding
+from latticebench.quantizers import search
+from latticebench.quantizers.distributed import all_sum, joined_rows
+
+
+def _signed(word: int) -> int:
+    return word - 2**64 if word >= 2**63 else word
+
+
+def hashed(values: Tensor, key: int) -> Tensor:
+    """int64 values -> well-mixed non-negative int64, by the finalizer of SplitMix64 (Steele et al., 2014)."""
+    x = values * _signed(0x9E3779B97F4A7C15) + key
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * _signed(factor)
+    return (x ^ ((x >> 31) & (2**33 - 1))) & (2**63 - 1)
+
+
+def shuffled(count: int, counter: Tensor, seed: int, use: str) -> Tensor:
+    """A permutation of range(count), int64 (count,), fixed by the counter (an int64 scalar), the seed and the use."""
+    key = seeding.derive(seed, use)
+    order = hashed(torch.arange(count, device=counter.device), key) ^ hashed(counter, key)
+    return hashed(order, key).argsort(stable=True)
+
+
+def random_tokens(tokens: Tensor, counts: list[int], wanted: int, counter: Tensor, seed: int, use: str) -> Tensor:
+    """`wanted` random rows (wanted, d) of the joined batch, each once before any comes twice.
+
+    tokens (n, d) of this process; counts: tokens on each process, their sum at least 1.
+    """
+    order = shuffled(sum(counts), counter, seed, use)
+    positions = order[torch.arange(wanted, device=order.device) % len(order)]
+    return joined_rows(tokens, positions, counts)
+
+
+def first_tokens(tokens: Tensor, counts: list[int], wanted: int, seed: int) -> Tensor:
+    """Initial centres (wanted, d): random tokens of the first joined batch.
+
+    With fewer tokens than `wanted` they repeat, and N(0, 0.01²) is added to all (arXiv:2602.16086's code).
+    """
+    zero = torch.zeros((), dtype=torch.int64, device=tokens.device)
+    centres = random_tokens(tokens, counts, wanted, zero, seed, "first tokens")
+    if sum(counts) < wanted:
+        noise = torch.randn(centres.shape, generator=seeding.generator(seed, "first tokens", "noise"))
+        centres = centres + 0.01 * noise.to(centres)
+    return centres
+
+
+def lloyd(tokens: Tensor, centres: Tensor, tile_mb: float, steps: int = 10) -> Tensor:
+    """Lloyd's k-means from the given centres (K, d) on the joined batch of tokens (n, d); empty cells stay."""
+    for _ in range(steps):
+        cells = search.nearest(tokens, centres, tile_mb)
+        sums = tokens.new_zeros(len(centres), tokens.shape[1] + 1)
+        sums.index_add_(0, cells, torch.cat([tokens, torch.ones_like(tokens[:, :1])], dim=1))
+        sums = all_sum(sums)
+        size = sums[:, -1:]
+        centres = torch.where(size > 0, sums[:, :-1] / size.clamp(min=1), centres)
+    return centres
