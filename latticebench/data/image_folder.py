@@ -11,33 +11,27 @@ class ImageFolder(FlatFolder):
     """Labels are the positions of the class folders' names in their sorted list, over both splits."""
 
     def _splits(self, eval_share: float, seed: int) -> dict[str, list[Item]]:
+        self._class_of: dict[str, str] = {}
         splits = super()._splits(eval_share, seed)
-        names = sorted({_class_name(item) for items in splits.values() for item in items})
-        self.classes = tuple(names)
-        number = {name: i for i, name in enumerate(names)}
+        self.classes = tuple(sorted(set(self._class_of.values())))
+        number = {name: i for i, name in enumerate(self.classes)}
         return {
-            split: [item._replace(label=number[_class_name(item)]) for item in items] for split, items in splits.items()
+            split: [item._replace(label=number[self._class_of[item.key]]) for item in items]
+            for split, items in splits.items()
         }
 
     def _items(self, folder: Path) -> list[Item]:
-        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if not classes:
+        folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not folders:
             if image_files(folder):
                 raise BadInput(f"data.path: {folder} has no class folders; use `source: flat-folder` for plain images")
             raise Missing(f"data.path: {folder} is empty; put one folder of images a class there")
-        items = [
-            Item(path.relative_to(self.root).as_posix(), (name.name, path))
-            for name in classes
-            for path in image_files(name)
-        ]
+        items = []
+        for class_folder in folders:
+            for path in image_files(class_folder):
+                item = Item(path.relative_to(self.root).as_posix(), path)
+                self._class_of[item.key] = class_folder.name
+                items.append(item)
         if not items:
-            raise Missing(f"data.path: no images in the {len(classes)} class folders of {folder}")
+            raise Missing(f"data.path: no images in the {len(folders)} class folders of {folder}")
         return items
-
-    def read(self, split, items):  # noqa: ANN001, ANN201
-        """Opens each file."""
-        return super().read(split, [item._replace(position=item.position[1]) for item in items])
-
-
-def _class_name(item: Item) -> str:
-    return item.position[0]

@@ -19,7 +19,7 @@ EVAL_NAMES = ("val", "valid", "validation", "eval", "test")
 """Names of an evaluation split, the first one present is taken."""
 
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .webp .bmp .tif .tiff .ppm .pgm .gif .avif .jp2 .jxl".split()
+    [".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".avif", ".jp2", ".jxl"]
 )  # fmt: skip
 
 
