@@ -7,7 +7,7 @@ VENV := .venv
 # Byte code makes every job's imports faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test setup clean
+.PHONY: run test setup docs lock clean
 
 run: $(VENV)/.installed
 	@. $(VENV)/bin/activate && latticebench config $(CONFIG) && snakemake --configfile $(CONFIG)
@@ -24,6 +24,14 @@ $(VENV)/.installed: requirements.lock requirements-uv.lock pyproject.toml
 	$(VENV)/bin/uv pip install --python $(VENV)/bin/python --compile-bytecode --require-hashes -r requirements.lock
 	$(VENV)/bin/uv pip install --python $(VENV)/bin/python --quiet --no-deps -e .
 	@touch $@
+
+docs: $(VENV)/.installed
+	@. $(VENV)/bin/activate && mkdocs build
+
+# Takes new versions of the dependencies within pyproject.toml's bounds; needs the package index.
+lock:
+	$(VENV)/bin/uv lock --upgrade
+	$(VENV)/bin/uv export --quiet --all-extras --no-emit-project --no-header -o requirements.lock
 
 clean:
 	rm -rf $(VENV)
