@@ -1,0 +1,1 @@
+"""The `latticebench` command."""
