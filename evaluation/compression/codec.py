@@ -69,19 +69,18 @@ class TokenCodec:
         tiles = [rows * columns for rows, columns in (self.layout.tiles(*size) for size in sizes)]
         payloads = [file.payload for file in parsed]
         try:
-            tokens = self.prior.decode(payloads, tiles, self.layout.tokens_per_tile)
+            decoded = self.prior.decode(payloads, tiles, self.layout.tokens_per_tile)
         except BadInput as error:
             if len(files) > 1:  # Alone, the damaged one is the one that fails.
                 return [self.read([data], [name])[0] for data, name in zip(files, names, strict=True)]
             raise BadInput(f"{names[0]}: {error}") from error
-        # Bytes that the tokens do not need would go unnoticed otherwise: a file has one valid form.
-        again = self.prior.encode(tokens)
-        for file, name, array, payload in zip(parsed, names, tokens, again, strict=True):
+        for file, name, (array, again) in zip(parsed, names, decoded, strict=True):
             if format.token_checksum(coding_order(array)) != file.checksum:
                 raise BadInput(f"{name} is damaged: its tokens fail their checksum")
-            if payload != file.payload:
+            # Bytes that the tokens do not need would go unnoticed otherwise: a file has one valid form.
+            if again != file.payload:
                 raise BadInput(f"{name} is damaged: {len(file.payload)} coded bytes are not those of its tokens")
-        return [Coded(array, *size) for array, size in zip(tokens, sizes, strict=True)]
+        return [Coded(array, *size) for array, size in zip((array for array, _ in decoded), sizes, strict=True)]
 
     def _header(self, height: int, width: int) -> format.Header:
         return format.Header(self.prior.kind, self.layout.tokenizer[:16], self.prior.fingerprint[:16], height, width)

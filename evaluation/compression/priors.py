@@ -41,8 +41,8 @@ class Prior(abc.ABC):
         """Each file's tokens -> its coded bytes."""
 
     @abc.abstractmethod
-    def decode(self, payloads: Sequence[bytes], tiles: Sequence[int], positions: int) -> list[np.ndarray]:
-        """The inverse of `encode`. Raises BadInput where the bytes cannot be such tokens."""
+    def decode(self, payloads: Sequence[bytes], tiles: Sequence[int], positions: int) -> list[tuple[np.ndarray, bytes]]:
+        """Each file's tokens, and the bytes that `encode` makes of them. Raises BadInput where there are none."""
 
     @abc.abstractmethod
     def bits(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
@@ -72,11 +72,12 @@ class UniformPrior(Prior):
         put_uniform(encoder, flat, self.codebook_size)
         return encoder.finish()
 
-    def decode(self, payloads: Sequence[bytes], tiles: Sequence[int], positions: int) -> list[np.ndarray]:
-        return [
-            from_coding_order(get_uniform(coder.Decoder(data), count * positions, self.codebook_size), count, positions)
-            for data, count in zip(payloads, tiles, strict=True)
-        ]
+    def decode(self, payloads: Sequence[bytes], tiles: Sequence[int], positions: int) -> list[tuple[np.ndarray, bytes]]:
+        result = []
+        for data, count in zip(payloads, tiles, strict=True):
+            flat = get_uniform(coder.Decoder(data), count * positions, self.codebook_size)
+            result.append((from_coding_order(flat, count, positions), self._encode(flat)))
+        return result
 
     def bits(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
         return np.array([array.size * digits.bits(self.codebook_size) for array in tokens])
@@ -150,11 +151,12 @@ class StaticPrior(Prior):
         put_uniform(encoder, flat[symbols == len(self.codes)], self.codebook_size)
         return encoder.finish()
 
-    def decode(self, payloads: Sequence[bytes], tiles: Sequence[int], positions: int) -> list[np.ndarray]:
-        return [
-            from_coding_order(self._decode(data, count * positions), count, positions)
-            for data, count in zip(payloads, tiles, strict=True)
-        ]
+    def decode(self, payloads: Sequence[bytes], tiles: Sequence[int], positions: int) -> list[tuple[np.ndarray, bytes]]:
+        result = []
+        for data, count in zip(payloads, tiles, strict=True):
+            flat = self._decode(data, count * positions)
+            result.append((from_coding_order(flat, count, positions), self._encode(flat)))
+        return result
 
     def _decode(self, data: bytes, count: int) -> np.ndarray:
         decoder = coder.Decoder(data)
