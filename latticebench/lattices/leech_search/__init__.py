@@ -1,5 +1,5 @@
 """Exact search of the Leech codebooks: one door, several implementations."""
 
-from latticebench.lattices.leech_search.search import search
+from latticebench.lattices.leech_search.door import search
 
 __all__ = ["search"]
