@@ -119,7 +119,7 @@ def tiled_sum(function: Callable[[Tensor], Tensor], logits: Tensor, columns: int
 
     `columns` is the width of the function's largest (rows, columns) matrix, which stays within `tile_mb` MiB.
     """
-    rows = tile_rows(columns, logits.dtype, tile_mb)
+    rows = tile_rows(columns, logits, tile_mb)
     if len(logits) <= rows:
         return function(logits)
     total = 0.0

@@ -75,9 +75,11 @@ class LGQ(Quantizer):
         else:
             centres = torch.randn(shape, generator=draw) * scale
         self.centres = nn.Parameter(centres)
+        # A Python flag beside the buffer, because reading a buffer stops the device in every step.
         self._waiting = parameters.init in ("data", "kmeans")
-        self.register_buffer("initialized", torch.tensor(not self._waiting))
-        self.register_load_state_dict_post_hook(_recall_initialized)
+        if self._waiting:
+            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_load_state_dict_post_hook(_recall_start)
 
     @property
     def tau(self) -> float:
@@ -88,8 +90,8 @@ class LGQ(Quantizer):
         self.check_input(z)
         with full_precision(z) as z:
             tokens = z.reshape(-1, self.dim)
-            if self._waiting and self.training:
-                self._start(tokens.detach())
+            if self.training and "steps" in self._buffers:
+                self._count(tokens.detach())
             centres = self._codes().to(z.dtype)
             soft, squares, sums, indices = _Assignment.apply(tokens, centres, self.tau, self.p.tile_mb)
             hard = centres.detach()[indices].reshape(z.shape)
@@ -121,7 +123,8 @@ class LGQ(Quantizer):
 
     @property
     def learnable(self) -> frozenset[str]:
-        return frozenset({"centres"})
+        """The centres, and the counter of training steps that the start from the first batch needs."""
+        return frozenset({"centres"} | ({"steps"} & set(self._buffers)))
 
     def definition(self) -> dict[str, Any]:
         return {}
@@ -133,47 +136,50 @@ class LGQ(Quantizer):
         return self.centres if self.centres.dtype == torch.float64 else self.centres.float()
 
     @torch.no_grad()
-    def _start(self, tokens: Tensor) -> None:
-        counts = token_counts(len(tokens), tokens.device)
-        if sum(counts) == 0:
-            return
-        centres = draws.first_tokens(tokens, counts, self.codebook_size, self.p.seed)
-        if self.p.init == "kmeans":
-            centres = draws.lloyd(tokens, centres, self.p.tile_mb)
-        self.centres.copy_(centres)
-        self.initialized.fill_(True)
-        self._waiting = False
+    def _count(self, tokens: Tensor) -> None:
+        """Counts a training step; the first one with tokens starts the centres."""
+        if self._waiting:
+            counts = token_counts(len(tokens), tokens.device)
+            if sum(counts) == 0:
+                return
+            centres = draws.first_tokens(tokens, counts, self.codebook_size, self.p.seed)
+            if self.p.init == "kmeans":
+                centres = draws.lloyd(tokens, centres, self.p.tile_mb)
+            self.centres.copy_(centres)
+            self._waiting = False
+        self.steps.add_(1)
 
 
-def _recall_initialized(module: LGQ, incompatible_keys: Any) -> None:
-    # A Python flag beside the buffer, because reading a buffer stops the device in every step.
-    module._waiting = not bool(module.initialized)
+def _recall_start(module: LGQ, incompatible_keys: Any) -> None:
+    module._waiting = module.p.init in ("data", "kmeans") and not bool(module.steps)
 
 
 class _Assignment(torch.autograd.Function):
-    """Soft assignment by tiles of tokens; a single tile keeps p for the backward pass, several recompute it.
+    """Soft assignment by tiles of tokens; p is kept for the backward pass within `tile_mb`, else recomputed.
 
     z (N, d), c (K, d) -> Σ_k p_k c_k (N, d), Σ_k p_k² (N,), Σ_n p (K,), argmin ‖z − c‖ (N,) int64.
-    With scores s = z·c − ‖c‖²/2, p = softmax(2 s/τ): ‖z‖² drops out. Only one (tile, K) matrix and its
-    gradient are alive at a time.
+    With scores s = z·c − ‖c‖²/2, p = softmax(2 s/τ): ‖z‖² drops out.
     """
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, c: Tensor, tau: float, tile_mb: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        rows = search.tile_rows(len(c), z.dtype, tile_mb)
+        rows = search.tile_rows(len(c), z, tile_mb)
+        keep = len(z) * len(c) * z.dtype.itemsize <= tile_mb * 2**20
         offset = search.half_square_norms(c)
         soft, squares, indices = torch.empty_like(z), z.new_empty(len(z)), z.new_empty(len(z), dtype=torch.int64)
         sums = torch.zeros_like(offset)
-        p = None
+        kept = []
         for start in range(0, len(z), rows):
             tile = slice(start, start + rows)
             s = search.scores(z[tile], c, offset)
-            indices[tile] = s.argmax(dim=-1)
+            indices[tile] = search.first_argmax(s)
             p = s.mul_(2 / tau).softmax(dim=-1)
             soft[tile] = p @ c
             squares[tile] = torch.linalg.vecdot(p, p)
             sums += p.sum(dim=0)
-        ctx.save_for_backward(z, c, p if len(z) <= rows else None)
+            if keep:
+                kept.append(p)
+        ctx.save_for_backward(z, c, *kept)
         ctx.tau, ctx.rows = tau, rows
         ctx.mark_non_differentiable(indices)
         return soft, squares, sums, indices
@@ -181,12 +187,12 @@ class _Assignment(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_soft: Tensor, g_squares: Tensor, g_sums: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        z, c, kept = ctx.saved_tensors
+        z, c, *kept = ctx.saved_tensors
         offset = search.half_square_norms(c)
         g_z, g_c = torch.empty_like(z), torch.zeros_like(c)
-        for start in range(0, len(z), ctx.rows):
+        for i, start in enumerate(range(0, len(z), ctx.rows)):
             tile = slice(start, start + ctx.rows)
-            p = kept if kept is not None else search.scores(z[tile], c, offset).mul_(2 / ctx.tau).softmax(dim=-1)
+            p = kept[i] if kept else search.scores(z[tile], c, offset).mul_(2 / ctx.tau).softmax(dim=-1)
             # dL/dp, then through the softmax, whose rows sum to zero.
             g = torch.addmm(g_sums, g_soft[tile], c.t()).addcmul_(p, g_squares[tile, None], value=2)
             g_c.addmm_(p.t(), g_soft[tile])

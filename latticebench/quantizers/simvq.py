@@ -60,10 +60,11 @@ class SimVQ(Quantizer):
         draw = seeding.generator(parameters.seed, "simvq")
         basis = torch.randn(self.codebook_size, self.dim, generator=draw) * self.dim**-0.5
         self.register_buffer("basis", basis)
-        self.projection = nn.Linear(self.dim, self.dim, bias=parameters.bias)
-        with torch.no_grad():  # nn.Linear's own distribution, from our seed
+        # nn.Linear's own distribution, but from our seed and not from the global generator.
+        self.projection = nn.utils.skip_init(nn.Linear, self.dim, self.dim, bias=parameters.bias)
+        bound = 1 / math.sqrt(self.dim)
+        with torch.no_grad():
             for parameter in self.projection.parameters():
-                bound = 1 / math.sqrt(self.dim)
                 parameter.copy_((torch.rand(parameter.shape, generator=draw) * 2 - 1) * bound)
 
     def forward(self, z: Tensor) -> Quantized:

@@ -85,24 +85,25 @@ class VQ(Quantizer):
         self.codebook_size = parameters.codebook_size
         self.normalize = parameters.metric == "cosine"
         weight = _initial(parameters)
-        self._waiting = parameters.init == "data"
-        self.register_buffer("initialized", torch.tensor(not self._waiting))
-        self.register_load_state_dict_post_hook(_recall_initialized)
         if parameters.update == "ema":
             self.register_buffer("weight", weight)
             self.register_buffer("ema_count", torch.ones(self.codebook_size))
             self.register_buffer("ema_sum", weight.clone())
-            self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         else:
             self.weight = nn.Parameter(weight)
+        if parameters.update == "ema" or parameters.init == "data":
+            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        # A Python flag beside the buffer, because reading a buffer stops the device in every step.
+        self._waiting = parameters.init == "data"
+        self.register_load_state_dict_post_hook(_recall_start)
 
     def forward(self, z: Tensor) -> Quantized:
         self.check_input(z)
         with full_precision(z) as z:
             u = self._prepare(z)
             tokens = u.reshape(-1, self.dim)
-            if self._waiting and self.training:
-                self._start(tokens.detach())
+            if self.training and "steps" in self._buffers:
+                self._count(tokens.detach())
             codes = self._codes(z.dtype)
             indices = search.nearest(tokens.detach(), codes.detach(), self.p.tile_mb)
             q = codes[indices].reshape(z.shape)
@@ -131,10 +132,9 @@ class VQ(Quantizer):
 
     @property
     def learnable(self) -> frozenset[str]:
-        """`ema` moves its buffers; `initialized` turns once with `init: data` and is not counted."""
-        if self.p.update == "gradient":
-            return frozenset({"weight"})
-        return frozenset({"weight", "ema_count", "ema_sum", "updates"})
+        """The moving averages count, and the counter of training steps that restarts and first-batch starts need."""
+        moved = {"ema_count", "ema_sum"} if self.p.update == "ema" else set()
+        return frozenset({"weight"} | moved | ({"steps"} & set(self._buffers)))
 
     def definition(self) -> dict[str, Any]:
         return {"metric": self.p.metric}
@@ -153,15 +153,17 @@ class VQ(Quantizer):
         return weight.to(dtype)
 
     @torch.no_grad()
-    def _start(self, tokens: Tensor) -> None:
-        counts = token_counts(len(tokens), tokens.device)
-        if sum(counts) == 0:
-            return
-        self.weight.copy_(draws.first_tokens(tokens, counts, self.codebook_size, self.p.seed))
-        if self.p.update == "ema":
-            self.ema_sum.copy_(self.weight)
-        self.initialized.fill_(True)
-        self._waiting = False
+    def _count(self, tokens: Tensor) -> None:
+        """Counts a training step; the first one with tokens starts a codebook with `init: data`."""
+        if self._waiting:
+            counts = token_counts(len(tokens), tokens.device)
+            if sum(counts) == 0:
+                return
+            self.weight.copy_(draws.first_tokens(tokens, counts, self.codebook_size, self.p.seed))
+            if self.p.update == "ema":
+                self.ema_sum.copy_(self.weight)
+            self._waiting = False
+        self.steps.add_(1)
 
     @torch.no_grad()
     def _move(self, tokens: Tensor, indices: Tensor) -> None:
@@ -178,7 +180,6 @@ class VQ(Quantizer):
         total = self.ema_count.sum()
         smoothed = (self.ema_count + self.p.eps) * (total / (total + self.codebook_size * self.p.eps))
         self.weight.copy_(self.ema_sum / smoothed.unsqueeze(-1))
-        self.updates.add_(1)
         if self.p.restart_threshold > 0:
             self._restart(tokens, counts)
 
@@ -186,7 +187,7 @@ class VQ(Quantizer):
         """Codes below the threshold take random tokens of the joined batch: count := threshold, sum := token x it."""
         threshold = self.p.restart_threshold
         dead = self.ema_count < threshold
-        drawn = draws.random_tokens(tokens, counts, self.codebook_size, self.updates, self.p.seed, "restart")
+        drawn = draws.random_tokens(tokens, counts, self.codebook_size, self.steps, self.p.seed, "restart")
         # The j-th dead code takes the j-th draw, so no token is taken twice while there are enough.
         drawn = drawn[(dead.cumsum(0) - 1).clamp(min=0)]
         self.weight.copy_(torch.where(dead.unsqueeze(-1), drawn, self.weight))
@@ -194,9 +195,8 @@ class VQ(Quantizer):
         self.ema_count.copy_(torch.where(dead, torch.full_like(self.ema_count, threshold), self.ema_count))
 
 
-def _recall_initialized(module: VQ, incompatible_keys: Any) -> None:
-    # A Python flag beside the buffer, because reading a buffer stops the device in every step.
-    module._waiting = not bool(module.initialized)
+def _recall_start(module: VQ, incompatible_keys: Any) -> None:
+    module._waiting = module.p.init == "data" and not bool(module.steps)
 
 
 def _initial(p: Any) -> Tensor:
