@@ -1,0 +1,327 @@
+"""Figures from records, training logs and stored pictures: SVG and PNG, one style sheet, the same bytes every time."""
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.report import images, looks, tables
+from evaluation.report.results import Results
+from latticebench.files import whole
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+INK, MUTED, GRID = "#1F2328", "#57606A", "#D9DDE2"
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A figure as the page shows it. svg is None where nothing could be drawn; `missing` then says why."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    svg: str | None
+    missing: str | None
+    sources: tuple[str, ...] = ()
+
+
+class NothingToDraw(Exception):
+    """The records that a figure needs are not there; the text says which."""
+
+
+def draw(results: Results, folder: str | Path) -> list[Drawing]:
+    """Draws every figure that the results allow, into <folder>/<name>.svg and .png."""
+    import matplotlib
+    from matplotlib import style
+
+    drawings = []
+    with matplotlib.rc_context(), style.context(STYLE):
+        for name, title, caption, alt, function in _FIGURES:
+            try:
+                figure, sources = function(results)
+            except NothingToDraw as reason:
+                drawings.append(Drawing(name, title, caption, alt, None, str(reason)))
+                continue
+            svg = _save(figure, Path(folder) / name)
+            drawings.append(Drawing(name, title, caption, alt, svg, None, tuple(sources)))
+    return drawings
+
+
+def _save(figure: Any, stem: Path) -> str:
+    """Writes both files; returns the SVG text. Nothing in them depends on the day or the machine's user."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": "latticebench"})
+    with whole(stem.with_suffix(".svg")) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+    with whole(stem.with_suffix(".png")) as temporary:
+        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": "latticebench"})
+    return text.getvalue()
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+def _looks(results: Results) -> dict[str, looks.Look]:
+    return looks.looks((entry.name, entry.method) for entry in results.entries)
+
+
+def _series(name: str, kind: str) -> str:
+    """The id of a mark in the SVG: the page highlights and hides a quantizer by it."""
+    return f"series:{name}:{kind}"
+
+
+def rate_distortion(results: Results) -> tuple[Any, list[str]]:
+    """PSNR against rate: the empirical entropy (mark) and the nominal rate (tick), one mark a quantizer."""
+    look = _looks(results)
+    figure = _figure(6.6, 4.2)
+    axes = figure.add_subplot()
+    used: list[str] = []
+    drawn = []
+    for entry in results.entries:
+        psnr, entropy, nominal = (entry.cell(key) for key in ("psnr", "entropy_bpp", "nominal_bpp"))
+        if psnr is None or psnr.value is None or (not entry.ceiling and (entropy is None or entropy.value is None)):
+            continue
+        used += [source.path for cell in (psnr, entropy, nominal) if cell for source in cell.sources]
+        style = look[entry.name]
+        if entry.ceiling:
+            axes.axhline(psnr.value, color=style.colour, linestyle=(0, (5, 2)), linewidth=1.4, zorder=1)
+            axes.annotate(
+                f"{entry.name}: {psnr.value:.2f} dB without quantization",
+                (0.0, psnr.value), xycoords=("axes fraction", "data"), xytext=(4, 3), textcoords="offset points",
+                fontsize=8, color=MUTED,
+            )
+            continue
+        assert entropy is not None
+        if nominal is not None and nominal.value is not None:
+            axes.plot(
+                [entropy.value, nominal.value], [psnr.value, psnr.value], color=style.colour, linewidth=0.9, alpha=0.55,
+                marker="|", markevery=[1], markersize=6, zorder=2, gid=_series(entry.name, "gap"),
+            )
+        for source in psnr.sources if psnr.n > 1 else ():
+            value = source.record.values["psnr"].value
+            rate = next((s.record.values["entropy_bpp"].value for s in entropy.sources
+                         if s.record.seed == source.record.seed), None)
+            if value is not None and rate is not None:
+                axes.plot(rate, value, ".", color=style.colour, markersize=3, alpha=0.7, zorder=3,
+                          gid=_series(entry.name, f"seed{source.record.seed}"))
+        (line,) = axes.plot(
+            entropy.value, psnr.value, style.marker, color=style.colour, markeredgecolor="white", markeredgewidth=0.6,
+            markersize=9 if style.marker in "*XP" else 7, linestyle="none", label=entry.name, zorder=4,
+            gid=_series(entry.name, "mean"),
+        )
+        drawn.append((psnr.value, line))
+    if not drawn:
+        raise NothingToDraw("no quantizer has both a PSNR and an entropy rate yet")
+    axes.set_xlabel("rate: bits per pixel (mark: empirical entropy, tick: nominal log2 K)")
+    axes.set_ylabel("PSNR (dB)")
+    axes.margins(x=0.06, y=0.1)
+    _legend(figure, [line for _, line in sorted(drawn, key=lambda pair: -pair[0])])
+    return figure, used
+
+
+def _legend(figure: Any, lines: list[Any]) -> None:
+    legend = figure.legend(handles=lines, loc="outside right upper", handletextpad=0.5, labelspacing=0.55)
+    for text, line in zip(legend.get_texts(), lines, strict=True):
+        text.set_gid(_series(line.get_label(), "label"))
+
+
+def usage(results: Results) -> tuple[Any, list[str]]:
+    """Frequency of the used codes by rank, both axes logarithmic, with the uniform source as a reference."""
+    look = _looks(results)
+    figure = _figure(6.6, 4.0)
+    axes = figure.add_subplot()
+    lines, used = [], []
+    for entry in results.entries:
+        sources = [s for s in entry.sources.get("codebook", ()) if "count" in s.record.arrays]
+        if not sources:
+            continue
+        counts = expand(sources[0].record.arrays)
+        if not len(counts):
+            continue
+        used.append(sources[0].path)
+        ranks = np.unique(np.round(np.geomspace(1, len(counts), 400)).astype(int))
+        style = look[entry.name]
+        (line,) = axes.plot(ranks, counts[ranks - 1] / counts.sum(), color=style.colour, linestyle=style.line,
+                            label=entry.name, gid=_series(entry.name, "curve"))
+        axes.plot(len(counts), counts[-1] / counts.sum(), style.marker, color=style.colour, markersize=5,
+                  markeredgecolor="white", markeredgewidth=0.5, gid=_series(entry.name, "end"))
+        line.set_marker("none")
+        lines.append((len(counts), line))
+    if not lines:
+        raise NothingToDraw("no codebook record holds a histogram yet")
+    size = tables.equal_size(results.entries)
+    if size:
+        axes.axhline(1 / size, color=MUTED, linestyle=(0, (1, 2)), linewidth=1)
+        axes.annotate(f"uniform over {size:,} codes", (1, 1 / size), xycoords=("axes fraction", "data"), ha="right",
+                      xytext=(-2, 3), textcoords="offset points", fontsize=8, color=MUTED)
+    axes.set(xscale="log", yscale="log", xlabel="rank of the code", ylabel="share of tokens")
+    _legend(figure, [line for _, line in sorted(lines, key=lambda pair: -pair[0])])
+    return figure, used
+
+
+def expand(arrays: dict[str, list[Any]]) -> np.ndarray:
+    """Counts of the used codes, most used first, from the run-length form of `evaluation.codebooks.histogram`."""
+    counts = np.asarray(arrays["count"], dtype=np.int64)
+    return np.repeat(counts, np.asarray(arrays["codes"], dtype=np.int64)) if "codes" in arrays else np.sort(counts)[::-1]
+
+
+_CURVES = (
+    ("l1", "ℓ1 error (log)", True),
+    ("grad_norm", "gradient norm (log)", True),
+    ("codes_used", "codes used, last window", False),
+    ("loss", "training loss, all terms (log)", True),
+)
+
+
+def training(results: Results) -> tuple[Any, list[str]]:
+    """Training curves: a running median of each seed's log, then the mean over seeds."""
+    import pandas as pd
+
+    look = _looks(results)
+    logs = []
+    for entry in results.entries:
+        found = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) > 1]
+        if found:
+            logs.append((entry, found))
+    if not logs:
+        raise NothingToDraw("no training log is there yet")
+    columns = [c for c in _CURVES if any(c[0] in log for _, found in logs for log in found)]
+    figure = _figure(6.6, 1.9 * len(columns) + 0.4)
+    panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
+    lines = []
+    for axes, (key, label, log_scale) in zip(panels, columns, strict=True):
+        axes.set_title(label)
+        if log_scale:
+            axes.set_yscale("log")
+        for entry, found in logs:
+            curves = [_smooth(log.set_index("step")[key]) for log in found if key in log]
+            if entry.ceiling and key == "codes_used":
+                continue
+            if not curves:
+                continue
+            mean = pd.concat(curves, axis=1).mean(axis=1)
+            style = look[entry.name]
+            (line,) = axes.plot(mean.index, mean.to_numpy(), color=style.colour, linestyle=style.line, linewidth=1.2,
+                                label=entry.name, gid=_series(entry.name, f"curve-{key}"))
+            if axes is panels[0]:
+                lines.append(line)
+    panels[-1].set_xlabel("step")
+    _legend(figure, lines)
+    used = [f"tokenizers/{e.id}/seed{s}/log.parquet" for e, _ in logs for s in e.seeds]
+    return figure, used
+
+
+def _smooth(column: Any) -> Any:
+    window = max(1, len(column) // 40)
+    smooth = column.astype("float64").rolling(window, min_periods=1).median()
+    return smooth[~smooth.index.duplicated(keep="last")]
+
+
+def reconstructions(results: Results) -> tuple[Any, list[str]]:
+    """The first pictures of the evaluation split: originals, each quantizer, and the error of each."""
+    strips = images.strips(results)
+    if not strips:
+        raise NothingToDraw("no stored pictures are there yet")
+    gap, (height, width) = 6, strips[0].picture.shape[:2]
+    canvas = np.full((len(strips) * (height + gap) - gap, 2 * width + 3 * gap, 3), 255, np.uint8)
+    for position, strip in enumerate(strips):
+        top = position * (height + gap)
+        canvas[top : top + height, :width] = strip.picture
+        if strip.error is not None:
+            canvas[top : top + height, width + 3 * gap :] = strip.error
+    figure = _figure(8.0, 0.5 + 8.0 * 0.84 * canvas.shape[0] / canvas.shape[1])
+    axes = figure.add_subplot()
+    axes.imshow(canvas, interpolation="nearest")
+    axes.set_yticks([i * (height + gap) + height / 2 for i in range(len(strips))], [s.label for s in strips], color=INK)
+    axes.set_xticks([width / 2, 1.5 * width + 3 * gap], ["reconstruction", "absolute error"], color=INK)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    return figure, [strip.path for strip in strips if strip.path]
+
+
+def smallest_distance(results: Results) -> tuple[Any, list[str]]:
+    """δ_min against K, one panel a dimension, one line a construction."""
+    panels: dict[int, dict[str, list[tuple[int, float]]]] = {}
+    used = []
+    for entry in results.geometry:
+        suites = tuple(entry.sources)
+        delta, size = entry.number("delta_min", suites), tables.codebook_size(entry)
+        dim = entry.number("dim", suites) or entry.spec["quantizer"]["parameters"].get("dim")
+        if delta is None or size is None or not dim:
+            continue
+        used += [source.path for found in entry.sources.values() for source in found]
+        panels.setdefault(round(dim), {}).setdefault(entry.method, []).append((size, delta))
+    if not panels:
+        raise NothingToDraw("no geometry record holds a smallest distance yet")
+    dims = sorted(panels, key=lambda d: (-sum(len(points) for points in panels[d].values()), d))[:3]
+    figure = _figure(6.6, 3.4)
+    lines: dict[str, Any] = {}
+    methods = sorted({method for dim in dims for method in panels[dim]})
+    look = looks.looks((method, method) for method in methods)
+    for axes, dim in zip(figure.subplots(1, len(dims), squeeze=False)[0], sorted(dims), strict=True):
+        for method, points in sorted(panels[dim].items()):
+            sizes, deltas = zip(*sorted(points), strict=True)
+            (line,) = axes.plot(sizes, deltas, color=look[method].colour, marker=look[method].marker, linestyle="-",
+                                linewidth=1, label=method, gid=_series(method, f"delta-{dim}"))
+            lines.setdefault(method, line)
+        axes.set(xscale="log", title=f"d = {dim}", xlabel="codebook size K")
+        axes.set_ylim(bottom=0)
+    figure.axes[0].set_ylabel("smallest distance δ_min")
+    _legend(figure, list(lines.values()))
+    return figure, used
+
+
+_FIGURES: tuple[tuple[str, str, str, str, Callable[[Results], tuple[Any, list[str]]]], ...] = (
+    (
+        "rate_distortion",
+        "Rate and distortion",
+        "PSNR against rate, one mark a quantizer (mean over seeds; small dots are the seeds). The mark stands at the "
+        "empirical entropy of the tokens, the tick at the nominal rate log2 K: the line between is capacity left "
+        "unused. Neither is a coded size. The dashed line is the same network without quantization. Sampling intervals "
+        "are in the table: all quantizers see the same images, so compare by the paired marks there.",
+        "Scatter plot of PSNR against bits per pixel for every quantizer, with the unquantized ceiling as a line.",
+        rate_distortion,
+    ),
+    (
+        "usage",
+        "Use of the codebook",
+        "Share of all evaluation tokens that each code takes, codes sorted from the most to the least used, first "
+        "seed. A curve that ends early leaves the rest of its codes unused; a flat one spends its bits evenly. With "
+        "finitely many tokens even a uniform source shows a slope.",
+        "Log-log curves of code frequency by rank, one line a quantizer.",
+        usage,
+    ),
+    (
+        "training",
+        "Training",
+        "Running medians of the training log, mean over seeds. The ℓ1 error is the part of the loss that all share "
+        "and the proxy of PSNR; the whole loss holds each method's own terms and is not comparable between methods.",
+        "Line plots of training error, gradient norm, codes used and loss by step, one line a quantizer.",
+        training,
+    ),
+    (
+        "reconstructions",
+        "Reconstructions",
+        "The first pictures of the evaluation split, whole scenes held out from training. Right: absolute error, mean "
+        "of the channels, black at 0 and brightest at 64 of 255 grey levels, the same scale in every row.",
+        "Grid of original pictures, their reconstruction by each quantizer, and error maps.",
+        reconstructions,
+    ),
+    (
+        "smallest_distance",
+        "Smallest distance between codes",
+        "δ_min, the smallest distance between two code vectors on the unit sphere, against the size of the codebook "
+        "(after Figure 2 of arXiv:2512.14697). Larger is better spread.",
+        "Plots of smallest distance against codebook size, one panel a dimension.",
+        smallest_distance,
+    ),
+)

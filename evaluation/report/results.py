@@ -1,0 +1,266 @@
+"""What a results folder holds, found by its configuration: records, training logs, pictures, and what is missing."""
+
+import dataclasses
+import functools
+import math
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from evaluation import records
+from evaluation.metrics import METRICS, Metric
+from evaluation.records import Record, Value
+from latticebench.configuration import Configuration, Subject
+from latticebench.errors import BadInput
+
+SUITES = ("reconstruction", "codebook", "rates", "cost")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A record and where it lies, relative to the results folder."""
+
+    path: str
+    record: Record
+
+    @property
+    def anchor(self) -> str:
+        """The id of the record's section in the report."""
+        return "record-" + self.path.removeprefix("records/").removesuffix(".json").replace("/", "-")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One number of a table, over the seeds of one quantizer.
+
+    value: the mean over seeds. low, high: the 95% sampling interval (mean of the seeds' bounds: the seeds share the
+    images, so it doesn't shrink with their number). sd: standard deviation over seeds, None for one seed. n: seeds.
+    """
+
+    metric: Metric
+    value: float | None
+    low: float | None
+    high: float | None
+    sd: float | None
+    n: int
+    protocol: str
+    reason: str | None
+    machine: bool
+    sources: tuple[Source, ...]
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the sampling interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A quantizer of the configuration, or a codebook of the geometry stage, with its records by suite."""
+
+    name: str
+    id: str
+    method: str
+    seeds: tuple[int, ...]
+    spec: dict[str, Any]
+    sources: dict[str, tuple[Source, ...]]
+
+    @property
+    def ceiling(self) -> bool:
+        """Whether the row is the ceiling of the tables: it quantizes nothing."""
+        return self.method == "identity"
+
+    def keys(self, suite: str) -> list[str]:
+        """Names of the values of a suite, in the order of METRICS, unknown ones last."""
+        found = dict.fromkeys(key for source in self.sources.get(suite, ()) for key in source.record.values)
+        return sorted(found, key=_order)
+
+    def cell(self, key: str, suites: Iterable[str] = SUITES) -> Cell | None:
+        """The cell of a metric: None where no record mentions it.
+
+        Raises BadInput where two seeds were measured under two protocols.
+        """
+        for suite in suites:
+            sources = tuple(source for source in self.sources.get(suite, ()) if key in source.record.values)
+            if sources:
+                return _cell(key, sources)
+        return None
+
+    def number(self, key: str, suites: Iterable[str] = SUITES) -> float | None:
+        """The mean over seeds, or None."""
+        cell = self.cell(key, suites)
+        return None if cell is None else cell.value
+
+    def arrays(self, suite: str, key: str) -> list[list[Any]]:
+        """An array of each seed's record that has it."""
+        return [s.record.arrays[key] for s in self.sources.get(suite, ()) if key in s.record.arrays]
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """Something that a finished run has and this one lacks."""
+
+    what: str
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Everything that a report is made of."""
+
+    configuration: Configuration
+    root: Path
+    entries: tuple[Entry, ...]
+    geometry: tuple[Entry, ...]
+    gaps: tuple[Gap, ...]
+
+    @property
+    def finished(self) -> bool:
+        return not self.gaps
+
+    def entry(self, name: str) -> Entry | None:
+        """The quantizer of that name, if the configuration has one."""
+        return next((entry for entry in self.entries if entry.name == name), None)
+
+    def log(self, entry: Entry, seed: int) -> Any:
+        """A training log as a data frame, or None where it isn't there."""
+        import pandas as pd
+
+        path = self.root / "tokenizers" / entry.id / f"seed{seed}" / "log.parquet"
+        return pd.read_parquet(path) if path.is_file() else None
+
+    def pictures(self, entry: Entry) -> dict[str, Any] | None:
+        """The stored reconstructions of a quantizer's first seed that has them: arrays by name."""
+        import numpy as np
+
+        for seed in entry.seeds:
+            path = self.root / "pictures" / entry.id / f"seed{seed}.npz"
+            if path.is_file():
+                with np.load(path, allow_pickle=False) as file:
+                    return {key: file[key] for key in file.files}
+        return None
+
+    def sources(self) -> list[Source]:
+        """Every record that the report may quote."""
+        return [
+            source
+            for entry in (*self.entries, *self.geometry)
+            for suite in entry.sources.values()
+            for source in suite
+        ]
+
+
+def metric(key: str) -> Metric:
+    """A metric's column; a key that METRICS lacks is titled by itself."""
+    return METRICS.get(key) or Metric(key, key.replace("_", " "), "", None, "")
+
+
+@functools.cache
+def _positions() -> dict[str, int]:
+    return {key: position for position, key in enumerate(METRICS)}
+
+
+def _order(key: str) -> tuple[int, str]:
+    return _positions().get(key, len(METRICS)), key
+
+
+def _cell(key: str, sources: tuple[Source, ...]) -> Cell:
+    values = [source.record.values[key] for source in sources]
+    one_protocol(key, [(value.protocol, source.path) for value, source in zip(values, sources, strict=True)])
+    numbers = [value.value for value in values if value.value is not None]
+    reasons = [value.reason for value in values if value.reason is not None]
+    intervals = [value.interval for value in values if value.value is not None and value.interval is not None]
+    whole = bool(numbers) and len(intervals) == len(numbers)
+    unit = values[0].unit
+    column = metric(key)
+    return Cell(
+        metric=column if column.unit or not unit else column._replace(unit=unit),
+        value=statistics.fmean(numbers) if numbers else None,
+        low=statistics.fmean(i.low for i in intervals) if whole else None,
+        high=statistics.fmean(i.high for i in intervals) if whole else None,
+        sd=statistics.stdev(numbers) if len(numbers) > 1 else None,
+        n=len(numbers),
+        protocol=values[0].protocol,
+        reason=reasons[0] if reasons and not numbers else None,
+        machine=any(value.machine for value in values),
+        sources=sources,
+    )
+
+
+def one_protocol(column: str, found: list[tuple[str, str]]) -> str:
+    """The one protocol of (protocol, record path) pairs. Raises BadInput that names two of them and their records."""
+    first, path = found[0]
+    for protocol, other in found[1:]:
+        if protocol != first:
+            raise BadInput(
+                f"column {column!r}: {path} was measured under {first!r} and {other} under {protocol!r}; numbers of two "
+                "protocols don't share a column: delete the older record and run the workflow again"
+            )
+    return first
+
+
+def load(configuration: Configuration, root: str | Path) -> Results:
+    """Finds a configuration's results below `root`. A missing part becomes a gap; a broken one raises BadInput."""
+    root = Path(root)
+    gaps: list[Gap] = []
+    entries = tuple(_entry(root, subject, gaps) for subject in configuration.subjects())
+    geometry = tuple(_codebook(root, path) for path in sorted(root.glob("records/geometry/*.json")) if _is_record(path))
+    if not geometry:
+        gaps.append(Gap("geometry of the codebooks", "records/geometry holds no record: the stage has not run"))
+    if not any(True for _ in root.glob("pictures/*/*.npz")):
+        gaps.append(Gap("reconstructed pictures", "pictures/ holds no file: no tokenizer has been judged"))
+    return Results(configuration, root, entries, geometry, tuple(gaps))
+
+
+def _is_record(path: Path) -> bool:
+    return not path.name.startswith("made")
+
+
+def _entry(root: Path, subject: Subject, gaps: list[Gap]) -> Entry:
+    sources: dict[str, list[Source]] = {}
+    method = subject.spec["quantizer"].get("method") or Path(subject.spec["quantizer"]["module"]).stem
+    for seed in subject.seeds:
+        folder = root / "records" / subject.id / f"seed{seed}"
+        found = sorted(path for path in folder.glob("*.json") if _is_record(path))
+        for path in found:
+            record = records.read(path)
+            method = record.method
+            sources.setdefault(record.suite, []).append(Source(path.relative_to(root).as_posix(), record))
+        missing = [suite for suite in SUITES if not (folder / f"{suite}.json").is_file()]
+        if missing:
+            gaps.append(Gap(f"{subject.name}, seed {seed}: {', '.join(missing)}", _why(root, subject, seed)))
+    return Entry(
+        name=subject.name,
+        id=subject.id,
+        method=method,
+        seeds=subject.seeds,
+        spec=subject.spec,
+        sources={suite: tuple(found) for suite, found in sources.items()},
+    )
+
+
+def _why(root: Path, subject: Subject, seed: int) -> str:
+    if (root / "tokenizers" / subject.id / f"seed{seed}" / "model.safetensors").is_file():
+        return "the tokenizer is trained but not judged"
+    if (root / "running" / subject.id / f"seed{seed}").is_dir():
+        return "training began and did not end"
+    return "training has not begun"
+
+
+def _codebook(root: Path, path: Path) -> Entry:
+    record = records.read(path)
+    source = Source(path.relative_to(root).as_posix(), record)
+    return Entry(
+        name=record.name,
+        id=record.subject,
+        method=record.method,
+        seeds=() if record.seed is None else (record.seed,),
+        spec={"quantizer": {"method": record.method, "parameters": record.parameters}},
+        sources={record.suite: (source,)},
+    )
+
+
+def finite(value: Value | Cell | None) -> bool:
+    """Whether a cell holds a number."""
+    return value is not None and value.value is not None and math.isfinite(value.value)
