@@ -4,13 +4,14 @@ import copy
 import dataclasses
 import difflib
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from latticebench.errors import BadInput
-from latticebench.files import hash8
+from latticebench.files import canonical_json, hash8
 
 SCHEMA = Path(__file__).resolve().parents[1] / "workflow" / "schemas" / "config.schema.yaml"
 
@@ -120,6 +121,10 @@ def from_values(values: Any, path: Path) -> Configuration:
     if error is not None:
         raise BadInput(f"{path}: {_explain(error)}")
     for name, entry in values["quantizers"].items():
+        merged = {**values, "quantizers": {}, "tokenizer": merge(values["tokenizer"], entry["tokenizer"])}
+        for error in _validator().iter_errors(merged):
+            if error.absolute_path and error.absolute_path[0] == "tokenizer":
+                raise BadInput(f"{path}: quantizers.{name}.{_explain(error)}")
         _check_quantizer(path, name, entry)
     return Configuration(path, values)
 
@@ -141,10 +146,49 @@ def _check_quantizer(path: Path, name: str, entry: dict[str, Any]) -> None:
 
 
 @functools.cache
+def schema() -> dict[str, Any]:
+    """The schema as parsed from its file; not to be changed."""
+    return yaml.safe_load(SCHEMA.read_text())
+
+
+def keys() -> list[tuple[str, str, str, str]]:
+    """Every key that a configuration may hold, in order: (dotted key, allowed values, default, meaning)."""
+    return list(_keys("", schema()))
+
+
+def _keys(prefix: str, node: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    for name, child in node.get("properties", {}).items():
+        key = prefix + name
+        required = name in node.get("required", [])
+        entry = child.get("additionalProperties")
+        if child.get("properties") or isinstance(entry, dict):
+            yield from _keys(f"{key}.", child)
+            if isinstance(entry, dict):
+                yield from _keys(f"{key}.<name>.", entry)
+        elif child.get("type") != "object" or "description" in child:
+            default = "required" if required else _plain(child.get("default", "unset"))
+            yield key, _allowed(child), default, child.get("description", "")
+
+
+def _allowed(node: dict[str, Any]) -> str:
+    if "enum" in node:
+        return ", ".join(_plain(value) for value in node["enum"])
+    types = node.get("type", "any")
+    text = " or ".join(_plain(t) if t != "null" else "null" for t in ([types] if isinstance(types, str) else types))
+    if "items" in node:
+        text += f" of {_allowed(node['items'])}"
+    bounds = [("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")]
+    return ", ".join([text, *(f"{sign} {node[key]}" for key, sign in bounds if key in node)])
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+@functools.cache
 def _validator() -> Any:
     import jsonschema
 
-    schema = yaml.safe_load(SCHEMA.read_text())
     base = jsonschema.Draft202012Validator
 
     def fill_defaults(validator: Any, properties: dict[str, Any], instance: Any, schema: Any) -> Any:
@@ -154,7 +198,7 @@ def _validator() -> Any:
                     instance.setdefault(key, copy.deepcopy(subschema["default"]))
         yield from base.VALIDATORS["properties"](validator, properties, instance, schema)
 
-    return jsonschema.validators.extend(base, {"properties": fill_defaults})(schema)
+    return jsonschema.validators.extend(base, {"properties": fill_defaults})(schema())
 
 
 def _explain(error: Any) -> str:

@@ -1,4 +1,4 @@
-"""`latticebench config FILE`: validates a configuration and says what it will run."""
+"""`latticebench config`: validates a configuration and says what it will run, or lists every key."""
 
 from pathlib import Path
 
@@ -6,11 +6,17 @@ import click
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def command(file: Path) -> None:
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--keys", is_flag=True, help="List every key of a configuration as a Markdown table.")
+def command(file: Path | None, keys: bool) -> None:
     """Validate the configuration FILE and say what it will run."""
     from latticebench import configuration
 
+    if keys:
+        click.echo(table(configuration.keys()))
+        return
+    if file is None:
+        raise click.UsageError("name a configuration FILE, or ask for --keys")
     config = configuration.load(file)
     subjects = config.subjects()
     trainings = sum(len(subject.seeds) for subject in subjects)
@@ -18,3 +24,12 @@ def command(file: Path) -> None:
     click.echo(
         f"{file}: {len(subjects)} quantizers, {trainings} trainings on {source}; results go to results/{config.name}"
     )
+
+
+def table(rows: list[tuple[str, str, str, str]]) -> str:
+    """The keys as a Markdown table."""
+    lines = ["| key | allowed | default | meaning |", "| --- | --- | --- | --- |"]
+    for key, allowed, default, meaning in rows:
+        cells = [f"`{key}`", allowed, f"`{default}`" if default != "required" else default, meaning]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
