@@ -17,17 +17,17 @@ PROBABILITY_FLOOR = 1e-8
 class Binary(Quantizer):
     """Code vectors ±scale in every coordinate; bit 1 where z > 0, so ties go to the lower index.
 
-    Index: coordinate 0 is the most significant bit. Digits: one bit a coordinate, of any dimension.
+    Index: coordinate 0 is the most significant bit unless a method says otherwise. Digits: one bit a coordinate, of any dimension.
     """
 
     scale: float
 
-    def _set_up(self, dim: int, scale: float) -> None:
+    def _set_up(self, dim: int, scale: float, first_least: bool = False) -> None:
         self.dim = dim
         self.codebook_size = 2**dim
         # The float32 value, so that float64 and float32 code vectors are equal.
         self.scale = torch.tensor(scale).item()
-        self._places = digits.place_values((2,) * dim, first_least=False)
+        self._places = digits.place_values((2,) * dim, first_least)
 
     @property
     def delta_min(self) -> float:

@@ -5,7 +5,7 @@ vectors c, in nats; commitment β‖z − sg(q)‖², mean over elements.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class LFQ(binary.Binary):
             largest divisor of dim up to 18
         beta: weight of the commitment term
         tile_mb: largest matrix of tokens x half a group's codes in MiB
+        first_bit: whether coordinate 0 is the most or, as in Open-MAGVIT2, the least significant bit of an index
         """
 
         dim: int = 12
@@ -53,6 +54,7 @@ class LFQ(binary.Binary):
         group_size: int | None = None
         beta: float = 0.25
         tile_mb: float = 256.0
+        first_bit: Literal["most", "least"] = "most"
 
         def __post_init__(self) -> None:
             require(1 <= self.dim <= 1024, "lfq", "dim", self.dim, "from 1 to 1024")
@@ -71,7 +73,7 @@ class LFQ(binary.Binary):
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
         self.p = parameters
-        self._set_up(parameters.dim, 1.0)
+        self._set_up(parameters.dim, 1.0, first_least=parameters.first_bit == "least")
         self.group_size = parameters.group_size or binary.largest_group(self.dim, LARGEST_GROUP)
 
     def forward(self, z: Tensor) -> Quantized:
@@ -102,4 +104,4 @@ class LFQ(binary.Binary):
         return joined[-1], binary.entropy(joined[:-1].reshape(sums.shape)).sum()
 
     def definition(self) -> dict[str, Any]:
-        return {"dim": self.dim, "scale": 1.0}
+        return {"dim": self.dim, "scale": 1.0, "first_bit": self.p.first_bit}
