@@ -17,7 +17,8 @@ PROBABILITY_FLOOR = 1e-8
 class Binary(Quantizer):
     """Code vectors ±scale in every coordinate; bit 1 where z > 0, so ties go to the lower index.
 
-    Index: coordinate 0 is the most significant bit unless a method says otherwise. Digits: one bit a coordinate, of any dimension.
+    Index: coordinate 0 is the most significant bit unless a method says otherwise. Digits: one bit a coordinate,
+    of any dimension.
     """
 
     scale: float
