@@ -22,8 +22,9 @@ from evaluation.records import Dataset, File, Machine, Record, Stopwatch, Value,
 from latticebench import configuration
 from latticebench.configuration import Configuration, Subject
 from latticebench.data import prepared
-from latticebench.errors import BadInput, Missing
+from latticebench.errors import BadInput
 from latticebench.files import sha256, whole, write_json
+from latticebench.tokenizers.train import parse_seeds
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +41,12 @@ _CODE = {
     "rates": ("evaluation/rates.py", "evaluation/codebooks.py"),
     "cost": ("evaluation/subjects.py", "latticebench/tokenizers"),
 }
+_NO_COST = {
+    "flops_encode": "not counted: codebooks above 2^62 have no indices",
+    "flops_decode": "not counted: codebooks above 2^62 have no indices",
+    "training_seconds": "the checkpoint does not state it",
+}
 _JUDGED = ("latticebench/quantizers", "latticebench/tokenizers")
-
-
-def parse_seeds(text: str) -> range:
-    """ "0" or "0-3" -> the seeds. Raises BadInput."""
-    first, _, last = text.partition("-")
-    if not first.isdigit() or (last and not last.isdigit()) or (last and int(last) < int(first)):
-        raise BadInput(f"--seeds {text!r} is neither a number nor a range such as 0-1")
-    return range(int(first), int(last or first) + 1)
 
 
 def picture_indices(groups: np.ndarray, count: int) -> np.ndarray:
@@ -104,8 +102,6 @@ class Judge:
 
         watch = Stopwatch()
         split, folder = self.data.eval, self.root / "tokenizers" / self.subject.id / f"seed{seed}"
-        if not (folder / "model.safetensors").exists():
-            raise Missing(f"{folder} holds no trained tokenizer; run the workflow, or latticebench.tokenizers.train")
         tokenizer = tokenizers.load(folder)
         _reset_device_peak(self.device)
         run = subjects.run(tokenizer, split.images, self.options["batch_size"], self.device, self.root / "running")
@@ -169,24 +165,25 @@ class Judge:
         from latticebench.tokenizers import cost
 
         height, width = self.data.eval.images.shape[1:3]
-        encode, decode = cost.flops(tokenizer, height, width)
-        learnable = sum(p.numel() for p in tokenizer.parameters() if p.requires_grad)
-        seconds = tokenizer.metadata.get("training_seconds")
+        try:
+            flops = cost.flops(tokenizer, height, width)
+        except OverflowError:  # no indices above 2^62
+            flops = {"encode": None, "decode": None}
         timed = {"machine": True}
         values: dict[str, tuple[float | None, dict[str, Any]]] = {
-            "parameters": (learnable, {}),
-            "flops_encode": (encode, {}),
-            "flops_decode": (decode, {}),
+            "parameters": (cost.parameters(tokenizer)["trained"], {}),
+            "flops_encode": (flops["encode"], {}),
+            "flops_decode": (flops["decode"], {}),
             "encode_images_per_second": (run.encode_rate, timed),
             "decode_images_per_second": (run.decode_rate, timed),
             "peak_memory_bytes": (peak, timed),
-            "training_seconds": (seconds, timed),
+            "training_seconds": (tokenizer.metadata.get("training_seconds"), timed),
         }
         result = {}
         for key, (number, flags) in values.items():
             unit = METRICS[key].unit
             if number is None:
-                result[key] = empty(protocol_id(key), "the checkpoint does not state it", unit=unit, **flags)
+                result[key] = empty(protocol_id(key), _NO_COST[key], unit=unit, **flags)
             else:
                 result[key] = measured(float(number), protocol_id(key), unit=unit, **flags)
         return result
@@ -243,7 +240,7 @@ def judge(config: Configuration, subject: Subject, seeds: str, data: Path, root:
         files += worker.seed(seed)
         log.info("judged %s seed %d", subject.id, seed)
     made = root / "records" / subject.id / f"made-{seeds}.json"
-    write_json(made, {"files": records.manifest(files, root)})
+    write_json(made, {"files": {os.path.relpath(file, made.parent): sha256(file) for file in files}})
     return made
 
 

@@ -334,7 +334,7 @@ _ALL = (
         ),
         {
             "parameters": "every learnable parameter of the tokenizer, the codebook included",
-            "flops": "one image of the evaluation size; a multiplication and an addition are two",
+            "flops": "matrix products and attention of one image; a multiplication and an addition are two",
             "rates": "best of the timed batches after a warm-up batch, data already in memory",
             "memory": "the whole process's peak resident memory; the device's peak on a GPU",
         },

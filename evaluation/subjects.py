@@ -22,8 +22,8 @@ class Pass:
     """What a pass gives.
 
     reconstructions: uint8 (N, H, W, 3), in a file that vanishes with the array. codes: (N, T) int64 indices of
-    each image, all scales after one another, None for a tokenizer that quantizes nothing. encode_rate,
-    decode_rate: images a second.
+    each image, all scales after one another, or (N, T, n) digits where K exceeds 2^62; None for a tokenizer that
+    quantizes nothing. encode_rate, decode_rate: images a second.
     """
 
     reconstructions: np.ndarray
@@ -38,8 +38,6 @@ def run(tokenizer: Any, images: np.ndarray, batch_size: int, device: str, folder
     Raises BadInput naming the image where a reconstruction is NaN or of another size.
     """
     quantizer = tokenizer.quantizer
-    if quantizer.quantizes and quantizer.codebook_size > MAX_INDEX_SIZE:
-        raise BadInput(f"{quantizer.name}: K = 2^{quantizer.bits:.0f} has no int64 indices; the judge counts indices")
     encode, decode = _ways(tokenizer)
     reconstructions = _unnamed(folder, images.shape)
     codes: list[np.ndarray] = []
@@ -59,7 +57,7 @@ def run(tokenizer: Any, images: np.ndarray, batch_size: int, device: str, folder
             _check(output, batch, start)
             reconstructions[start : start + size] = pixels.to_uint8(output)
             if quantizer.quantizes:
-                codes.append(torch.cat([scale.flatten(1) for scale in inner], dim=1).cpu().numpy())
+                codes.append(torch.cat([scale.flatten(1, 2) for scale in inner], dim=1).cpu().numpy())
         while len(seconds["encode"]) < _TIMED:
             inner, taken = _timed(encode, warm, device)
             seconds["encode"].append(taken)
@@ -69,10 +67,16 @@ def run(tokenizer: Any, images: np.ndarray, batch_size: int, device: str, folder
 
 
 def _ways(tokenizer: Any) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
-    """Encode and decode through indices, or through features where there are none."""
-    if tokenizer.quantizer.quantizes:
+    """Encode and decode: through index maps, digits where K is too large for indices, features without a quantizer."""
+    quantizer = tokenizer.quantizer
+    if not quantizer.quantizes:
+        return tokenizer.encode_features, tokenizer.decode_features
+    if quantizer.codebook_size <= MAX_INDEX_SIZE:
         return tokenizer.encode, tokenizer.decode
-    return tokenizer.encode_features, tokenizer.decode_features
+    return (
+        lambda images: [quantizer.encode_digits(tokenizer.encode_features(images))],
+        lambda digits: tokenizer.decode_features(quantizer.decode_digits(digits[0])),
+    )
 
 
 def _timed(function: Callable[[Any], Any], argument: Any, device: str) -> tuple[Any, float]:
