@@ -1,0 +1,1 @@
+"""The one training loop: its clock, checkpoints, sampling and log, whatever it trains."""

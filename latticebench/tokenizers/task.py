@@ -1,0 +1,67 @@
+"""A tokenizer's training as a task of the training loop."""
+
+import logging
+
+import numpy as np
+import torch
+
+from latticebench import seeding
+from latticebench.tokenizers.base import Tokenizer, device_of
+from latticebench.training import sampling
+from latticebench.training.loop import Losses
+
+log = logging.getLogger(__name__)
+
+INITIAL_IMAGES = 1024
+"""Training images that the initial statistics are taken from, at most."""
+INITIAL_TOKENS = 8192
+"""Tokens that the initial least squares quantizes, at most: with large codebooks more would take many steps' time."""
+
+
+class TokenizerTask:
+    """ℓ1 of standardised pixels plus the quantizer's own terms, on random crops and flips of the training images.
+
+    images: (N, H, W, 3) uint8 with sides of at least the tokenizer's `image_size`.
+    """
+
+    def __init__(self, name: str, tokenizer: Tokenizer, images: np.ndarray, batch_size: int, flips: bool, seed: int) -> None:
+        self.name = name
+        self.model = tokenizer
+        self.images = images
+        self.batch_size = batch_size
+        self.flips = flips
+        self.seed = seed
+
+    def initialize(self) -> None:
+        """Lets the tokenizer look at centre crops of training images spread over the whole split."""
+        tokenizer = self.model
+        side = tokenizer.image_size
+        top, left = ((extent - side) // 2 for extent in self.images.shape[1:3])
+        rows = np.linspace(0, len(self.images) - 1, min(len(self.images), INITIAL_IMAGES)).round().astype(int)
+        # Shuffled, because the tokenizer may quantize the first of them only.
+        rows = rows[torch.randperm(len(rows), generator=seeding.generator(self.seed, "initial images")).numpy()]
+        crops = np.stack([self.images[row, top : top + side, left : left + side] for row in rows])
+        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255).to(device_of(tokenizer))
+        tokenizer.initialize(images, max(1, INITIAL_TOKENS // tokenizer.tokens_per_image(side, side)))
+
+    def losses(self, step: int, progress: float) -> Losses:
+        """One batch. Terms: `l1`, `quantizer` and its parts as `term/<name>`, and `codes_used` in this batch."""
+        tokenizer = self.model
+        tokenizer.quantizer.set_progress(progress)
+        first = step * self.batch_size
+        side = tokenizer.image_size
+        images = sampling.cropped(self.images, self.seed, first, self.batch_size, side, self.flips)
+        images = images.to(device_of(tokenizer), non_blocking=True)
+        output = tokenizer(images)
+        # In units of the pixels' deviation, so that one weight suits dark and bright data.
+        l1 = ((output.images.float() - images) / tokenizer.pixel_std).abs().mean()
+        loss = l1 + output.quantized.loss
+        parts = {f"term/{key}": value for key, value in output.quantized.terms.items()}
+        indices = output.quantized.indices
+        used = 0 if indices is None else len(torch.unique(indices))
+        return Losses(
+            loss=loss, l1=l1.detach(), quantizer=output.quantized.loss.detach(), **parts, codes_used=torch.tensor(used)
+        )
+
+    def fingerprint(self) -> str:
+        return self.model.quantizer.fingerprint

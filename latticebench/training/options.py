@@ -1,0 +1,56 @@
+"""The recipe of a training: what the `training` part of a configuration says."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """
+    steps: optimizer steps
+    batch_size: samples a step
+    learning_rate: of AdamW at its peak
+    warmup_steps: linear rise to the peak
+    final_rate: share of the peak that the cosine ends at
+    betas: of AdamW
+    weight_decay: of AdamW, on all parameters
+    clip_norm: gradients are scaled down to this norm; 0 turns it off
+    precision: `bf16` autocasts, `auto` does so where a GPU has it, `float32` never
+    log_every: steps between rows of the log
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    final_rate: float
+    betas: tuple[float, float]
+    weight_decay: float
+    clip_norm: float
+    precision: Literal["auto", "bf16", "float32"]
+    log_every: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Options":
+        """From a configuration's `training` part; keys that belong to the task alone are left to it."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{key: tuple(v) if key == "betas" else v for key, v in values.items() if key in names})
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step `step` (from 0): linear warm-up, then cosine down to `final_rate` of the peak."""
+        warmup = min(self.warmup_steps, self.steps)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        fraction = (step - warmup) / max(self.steps - warmup, 1)
+        cosine = 0.5 * (1 + math.cos(math.pi * fraction))
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
+
+    def autocast(self, device: torch.device) -> bool:
+        """Whether the forward pass runs in bfloat16 on this device."""
+        if self.precision == "auto":
+            return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return self.precision == "bf16"
