@@ -47,12 +47,12 @@ _PAIRS = np.array([(i, j) for i in range(DIM) for j in range(i + 1, DIM)])
 
 def shell() -> np.ndarray:
     """The 196,560 minimal vectors of the Leech lattice before scaling: (196560, 24) int8."""
-    return _integers("shell").copy()
+    return integers("shell").copy()
 
 
 def released() -> np.ndarray:
     """The rows of the released file before scaling: (196560, 24) int8."""
-    return _integers("released").copy()
+    return integers("released").copy()
 
 
 def codes(codebook: Codebook) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +160,16 @@ def subset(n: int, rule: Rule, seed: int = 0) -> Tensor:
 
 
 def nearest(z: Tensor, codebook: Codebook = "shell", backend: Backend = "auto") -> Tensor:
-    """The row of the code vector with the largest inner product: z (..., 24) float -> (...) int64."""
+    """The row of the code vector with the largest inner product: z (..., 24) float -> (...) int64.
+
+    Exact: equal scores go to the lowest row, and every backend gives the same rows. z need not have
+    unit length; it is scaled by a power of two inside. Half precision is upcast, float64 is searched
+    in float64. A zero vector is tied with every code vector and has row 0.
+
+    backend: `auto` takes numba on the CPU and triton on CUDA where they are installed, else
+    `structured` (plain torch, any device); `dense` computes all inner products.
+    Raises ValueError on NaN, infinity or a wrong last dimension, TypeError on integers.
+    """
     from latticebench.lattices.leech_search import search
 
     return search(z, codebook, backend)
@@ -177,7 +186,8 @@ def _checked(indices: Tensor) -> Tensor:
 
 
 @functools.cache
-def _integers(codebook: Codebook) -> np.ndarray:
+def integers(codebook: Codebook) -> np.ndarray:
+    """The cached, read-only table (196560, 24) int8 before scaling."""
     table = coordinates(torch.arange(SIZE), codebook).numpy()
     table.flags.writeable = False
     return table
@@ -186,7 +196,7 @@ def _integers(codebook: Codebook) -> np.ndarray:
 @functools.lru_cache(maxsize=8)
 def _unit(codebook: Codebook, device: torch.device) -> Tensor:
     # Divided in float64, like the released file, and rounded once.
-    return torch.from_numpy((_integers(codebook) / NORM).astype(np.float32)).to(device)
+    return torch.from_numpy((integers(codebook) / NORM).astype(np.float32)).to(device)
 
 
 @functools.lru_cache(maxsize=8)

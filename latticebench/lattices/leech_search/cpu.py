@@ -7,10 +7,11 @@ rows with a small gap are left to exact arithmetic.
 """
 
 import functools
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numba.core import types
 from torch import Tensor
 
 from latticebench.lattices import leech
@@ -27,11 +28,15 @@ from latticebench.lattices.leech_search.simd import (
     where_greater,
 )
 
+_SHARE = 4096
+"""Vectors that are worth a thread of their own."""
+
 _CLASS3 = leech.CLASSES["class3"].start
 _CLASS4 = leech.CLASSES["class4"].start
 _LEFT_OVER = turyn.LEFT_OVER
 _SIGN_GROUPS = turyn.SIGN_GROUPS
 _PAIRS = turyn.PAIRS
+_TRUSTED_GAP = turyn.TRUSTED_GAP
 
 # Rows of the workspace, each WIDTH long: r and d of 3 blocks x 120 classes, then what they are made of.
 _R, _D = 0, 360
@@ -47,7 +52,14 @@ def nearest(z: Tensor, codebook: str) -> tuple[Tensor, Tensor]:
     """z (N, 24) float32 or float64 on the CPU -> rows (N,) int64, and (N,) bool where the gap is too small to trust."""
     z = z.contiguous().numpy()
     rows, unsure = np.empty(len(z), np.int64), np.empty(len(z), np.bool_)
-    _search(z, rows, unsure, *_arguments(codebook))
+    threads = min(torch.get_num_threads(), -(-len(z) // _SHARE))
+    if threads > 1:
+        bounds = [len(z) * t // threads for t in range(threads + 1)]
+        parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda p: _search(z[p], rows[p], unsure[p], *_arguments(codebook)), parts))
+    else:
+        _search(z, rows, unsure, *_arguments(codebook))
     return torch.from_numpy(rows), torch.from_numpy(unsure)
 
 
@@ -88,10 +100,6 @@ def _search(z, rows, unsure, order2, order3, words, pair, fours, zero_fours, ran
             rows[start + lane] = row
             gap = min(gap, best - work[_SECOND, lane])
             unsure[start + lane] = not gap > best * _TRUSTED_GAP
-
-
-_TRUSTED_GAP = 2.0**-17
-"""Relative gap above which float32 rounding cannot have changed the winner (docs/lattices.md)."""
 
 
 @jit

@@ -1,28 +1,74 @@
-"""The door of the exact search: checks and scales the input, chooses the implementation."""
+"""The door of the exact search: checks and scales the input, chooses the implementation, settles close calls."""
+
+import importlib.util
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from latticebench.lattices.leech_search import dense
+from latticebench.lattices.leech_search import dense, exact, structured
+
+BACKENDS = ("auto", "dense", "structured", "numba", "triton")
 
 
 def search(z: Tensor, codebook: str, backend: str) -> Tensor:
     """See `leech.nearest`."""
-    z = torch.as_tensor(z)
+    z = torch.as_tensor(z).detach()
     if z.shape[-1:] != (24,):
         raise ValueError(f"z must have 24 coordinates last, got shape {tuple(z.shape)}")
     if not z.is_floating_point():
         raise TypeError(f"z must be floating point, got {z.dtype}")
-    flat = z.detach().reshape(-1, 24)
+    if codebook not in ("shell", "released"):
+        raise ValueError(f"codebook must be 'shell' or 'released', not {codebook!r}")
+    flat = z.reshape(-1, 24)
     flat = flat if flat.dtype == torch.float64 else flat.float()
-    if not bool(torch.isfinite(flat).all()):
-        raise ValueError("z holds NaN or infinity: no code vector is nearest")
+    implementation = _implementation(backend, flat.device)
     with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
-        return dense.nearest(power_of_two_scaled(flat), codebook).reshape(z.shape[:-1])
+        scaled = power_of_two_scaled(flat)
+        rows, unsure = implementation(scaled, codebook)
+        close = unsure.nonzero()[:, 0]
+        if len(close):
+            rows[close] = _settle(scaled[close], codebook)
+    return rows.reshape(z.shape[:-1])
 
 
 def power_of_two_scaled(flat: Tensor) -> Tensor:
-    """Rows (N, 24) scaled by a power of two to a largest magnitude in [0.5, 1): exact, so that ties stay ties."""
-    _, exponent = torch.frexp(flat.abs().amax(1, keepdim=True))
+    """Rows (N, 24) scaled by a power of two to a largest magnitude in [0.5, 1): exact, so that ties stay ties.
+
+    Raises ValueError on NaN and infinity.
+    """
+    largest = flat.abs().amax(1, keepdim=True)
+    if not bool(torch.isfinite(largest).all()):
+        raise ValueError("z holds NaN or infinity: no code vector is nearest")
+    _, exponent = torch.frexp(largest)
     half = -exponent // 2  # in two steps, because 2^-exponent of a subnormal number overflows
     return torch.ldexp(torch.ldexp(flat, half), -exponent - half)
+
+
+def _settle(z: Tensor, codebook: str) -> Tensor:
+    """Exact rows of vectors with a close call; a zero vector, tied with every code vector, has row 0."""
+    zero = (z == 0).all(1)
+    rows = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+    rows[~zero] = exact.nearest(z[~zero], codebook)
+    return rows
+
+
+def _implementation(backend: str, device: torch.device) -> Callable[[Tensor, str], tuple[Tensor, Tensor]]:
+    if backend == "auto":
+        fast = {"cpu": "numba", "cuda": "triton"}.get(device.type, "structured")
+        backend = fast if fast == "structured" or importlib.util.find_spec(fast) else "structured"
+    if backend == "dense":
+        return dense.nearest
+    if backend == "structured":
+        return structured.nearest
+    if backend == "numba":
+        if device.type != "cpu":
+            raise ValueError(f"backend 'numba' runs on the CPU, z is on {device}")
+        from latticebench.lattices.leech_search import cpu
+
+        return cpu.nearest
+    if backend == "triton":
+        from latticebench.lattices.leech_search import cuda
+
+        return cuda.nearest
+    raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")

@@ -10,7 +10,9 @@ import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.core.typing import signature as typing_signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, register_model
 
 WIDTH = 16 if llvm.get_host_cpu_features().get("avx512f") else 8
 """Lanes a register; 8 also where they are split in two."""
@@ -124,31 +126,27 @@ def magnitude(typingctx, a):
     return a(a), codegen
 
 
-def _operator(python_operator, instruction: str) -> None:
-    @intrinsic
-    def compute(typingctx, a, b):
-        def codegen(context, builder, signature, args):
-            return getattr(builder, instruction)(*args)
+class _SameKind(AbstractTemplate):
+    """Lanes with Lanes of the same kind gives that kind."""
 
-        return a(a, a), codegen
-
-    @overload(python_operator, inline="always")
-    def typed(a, b):
-        if isinstance(a, Lanes) and a == b:
-            return lambda a, b: compute(a, b)
+    def generic(self, args, kws):
+        if isinstance(args[0], Lanes) and all(other == args[0] for other in args):
+            return typing_signature(args[0], *args)
         return None
 
 
-_operator(operator.add, "fadd")
-_operator(operator.sub, "fsub")
-_operator(operator.mul, "fmul")
+def _operator(python_operator, instruction: str, arguments: int) -> None:
+    infer_global(python_operator)(type(f"_{instruction}", (_SameKind,), {}))
+
+    @lower_builtin(python_operator, *[Lanes] * arguments)
+    def lower(context, builder, signature, args):
+        return getattr(builder, instruction)(*args)
 
 
-@overload(operator.neg, inline="always")
-def _negative(a):
-    if isinstance(a, Lanes):
-        return lambda a: splat(a, -1) * a
-    return None
+_operator(operator.add, "fadd", 2)
+_operator(operator.sub, "fsub", 2)
+_operator(operator.mul, "fmul", 2)
+_operator(operator.neg, "fneg", 1)
 
 
 jit = numba.njit(cache=True, nogil=True, error_model="numpy")

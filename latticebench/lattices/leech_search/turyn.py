@@ -42,6 +42,9 @@ SIGN_GROUPS = 64
 """The first groups are class 3; the others up to the last are class 2."""
 LEFT_OVER = 120
 
+TRUSTED_GAP = 2.0**-17
+"""Relative gap between best and second above which float32 rounding cannot have changed the winner (docs/lattices.md)."""
+
 PAIRS = np.array([(u, v) for u in range(8) for v in range(u + 1, 8)])
 """The 28 pairs of a block's coordinates."""
 
