@@ -18,7 +18,20 @@ from evaluation import chunks
 from latticebench.errors import BadInput
 
 _LOSSLESS = {".png"}
-_IMAGES = _LOSSLESS | {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2", ".jxl", ".gif", ".bmp", ".tif", ".tiff"}
+_IMAGES = _LOSSLESS | {
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".avif",
+    ".jp2",
+    ".jxl",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+}
 _MODES = {"RGB", "L", "P", "1"}
 
 
@@ -152,7 +165,9 @@ def check_pairs(originals: Images, reconstructions: Images) -> None:
         for one, other in ((originals, reconstructions), (reconstructions, originals)):
             lone = sorted(set(one.names) - set(other.names))
             if lone:
-                raise BadInput(f"{one.folder / lone[0]} has no partner {other.folder / lone[0]} ({len(lone)} such files)")
+                raise BadInput(
+                    f"{one.folder / lone[0]} has no partner {other.folder / lone[0]} ({len(lone)} such files)"
+                )
     if len(originals) != len(reconstructions):
         raise BadInput(f"{len(originals)} originals and {len(reconstructions)} reconstructions")
     for name, a, b in zip(reconstructions.names, originals.shapes, reconstructions.shapes, strict=True):

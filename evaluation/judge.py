@@ -64,7 +64,9 @@ def picture_indices(groups: np.ndarray, count: int) -> np.ndarray:
             if left and quota[number] < len(scene):
                 quota[number] += 1
                 left -= 1
-    chosen = [scene[((np.arange(k) + 0.5) * len(scene) / k).astype(int)] for scene, k in zip(scenes, quota, strict=True)]
+    chosen = [
+        scene[((np.arange(k) + 0.5) * len(scene) / k).astype(int)] for scene, k in zip(scenes, quota, strict=True)
+    ]
     return np.concatenate(chosen)
 
 

@@ -16,19 +16,35 @@ class Metric(NamedTuple):
 
 _ALL = (
     # Pixels
-    Metric("psnr", "PSNR", "dB", "higher", "Peak signal-to-noise ratio of each image on rounded uint8, then the mean.", 2),
+    Metric(
+        "psnr", "PSNR", "dB", "higher", "Peak signal-to-noise ratio of each image on rounded uint8, then the mean.", 2
+    ),
     Metric("psnr_gain", "Gain over mean colour", "dB", "higher", "PSNR minus that of each image's own mean colour.", 2),
     Metric("ssim", "SSIM", "", "higher", "Structural similarity, Gaussian window 11, sigma 1.5, mean of the channels."),
     Metric("ms_ssim", "MS-SSIM", "", "higher", "Structural similarity over five scales; sides must exceed 160 px."),
     Metric("lpips_alex", "LPIPS (AlexNet)", "", "lower", "Learned perceptual distance, AlexNet trunk, version 0.1."),
     Metric("lpips_vgg", "LPIPS (VGG)", "", "lower", "Learned perceptual distance, VGG-16 trunk, version 0.1."),
     # Distances between sets of images
-    Metric("rfid", "rFID", "", "lower", "Fréchet distance of FID Inception features, reconstructions against originals."),
-    Metric("rfid_float", "rFID (floats)", "", "lower", "rFID of un-rounded reconstructions, as the BSQ and Λ24 tables."),
-    Metric("rfid_adm", "rFID (ADM)", "", "lower", "Fréchet distance of reconstructions against training moments, TF1 resize."),
+    Metric(
+        "rfid", "rFID", "", "lower", "Fréchet distance of FID Inception features, reconstructions against originals."
+    ),
+    Metric(
+        "rfid_float", "rFID (floats)", "", "lower", "rFID of un-rounded reconstructions, as the BSQ and Λ24 tables."
+    ),
+    Metric(
+        "rfid_adm",
+        "rFID (ADM)",
+        "",
+        "lower",
+        "Fréchet distance of reconstructions against training moments, TF1 resize.",
+    ),
     Metric("gfid", "gFID", "", "lower", "Fréchet distance of generated images against ADM's training moments.", 2),
-    Metric("sfid", "sFID", "", "lower", "Fréchet distance of spatial Inception features, generated against training.", 2),
-    Metric("fd_insuite", "FD (in-suite)", "", "lower", "Fréchet distance of the features of the suite's own small network."),
+    Metric(
+        "sfid", "sFID", "", "lower", "Fréchet distance of spatial Inception features, generated against training.", 2
+    ),
+    Metric(
+        "fd_insuite", "FD (in-suite)", "", "lower", "Fréchet distance of the features of the suite's own small network."
+    ),
     Metric(
         "fd_insuite_infinite",
         "FD∞ (in-suite)",
@@ -37,26 +53,54 @@ _ALL = (
         "FD (in-suite) extrapolated to infinitely many images by a line in 1/N.",
     ),
     Metric("fd_dinov2", "FD (DINOv2)", "", "lower", "Fréchet distance of DINOv2 ViT-L/14 features.", 2),
-    Metric("inception_score", "IS", "", "higher", "Inception score over splits of samples in a seeded shuffled order.", 1),
-    Metric("kid", "KID", "", "lower", "Kernel distance of Inception features, cubic polynomial kernel, mean of subsets.", 5),
-    Metric("precision", "Precision", "", "higher", "Share of judged images inside the reference's 3-neighbour manifold."),
-    Metric("recall", "Recall", "", "higher", "Share of reference images inside the judged images' 3-neighbour manifold."),
+    Metric(
+        "inception_score", "IS", "", "higher", "Inception score over splits of samples in a seeded shuffled order.", 1
+    ),
+    Metric(
+        "kid", "KID", "", "lower", "Kernel distance of Inception features, cubic polynomial kernel, mean of subsets.", 5
+    ),
+    Metric(
+        "precision", "Precision", "", "higher", "Share of judged images inside the reference's 3-neighbour manifold."
+    ),
+    Metric(
+        "recall", "Recall", "", "higher", "Share of reference images inside the judged images' 3-neighbour manifold."
+    ),
     # Use of the codebook
     Metric("codebook_size", "K", "", None, "Number of codes.", 0),
     Metric("tokens", "Tokens", "", None, "Number of tokens of the whole evaluation split.", 0),
     Metric("codes_used", "Codes used", "", "higher", "Distinct codes among all tokens of the evaluation split.", 0),
     Metric("usage", "Usage", "", "higher", "Codes used divided by K."),
     Metric("expected_usage", "Uniform usage", "", None, "Expected usage of a uniform source with as many tokens."),
-    Metric("relative_usage", "Usage / uniform", "", "higher", "Usage divided by the expected usage of a uniform source."),
+    Metric(
+        "relative_usage", "Usage / uniform", "", "higher", "Usage divided by the expected usage of a uniform source."
+    ),
     Metric("perplexity", "Perplexity", "codes", "higher", "2 to the power of the empirical entropy in bits.", 1),
-    Metric("entropy_bits", "Entropy", "bits", "higher", "Empirical entropy of the code distribution (plug-in estimate).", 2),
+    Metric(
+        "entropy_bits", "Entropy", "bits", "higher", "Empirical entropy of the code distribution (plug-in estimate).", 2
+    ),
     Metric("max_frequency", "Max. frequency", "", "lower", "Share of tokens that carry the most used code.", 5),
-    Metric("min_frequency", "Min. frequency", "", None, "Share of tokens that carry the least used of the used codes.", 7),
+    Metric(
+        "min_frequency", "Min. frequency", "", None, "Share of tokens that carry the least used of the used codes.", 7
+    ),
     # Rates
     Metric("ceil_bpp", "⌈bpp⌉", "bpp", "lower", "Tokens times ceil(log2 K), divided by pixels.", 4),
     Metric("nominal_bpp", "Nominal bpp", "bpp", "lower", "Tokens times log2 K, divided by pixels.", 4),
-    Metric("entropy_bpp", "Entropy bpp", "bpp", "lower", "Tokens times their empirical entropy in bits, divided by pixels.", 4),
-    Metric("prior_bpp", "Prior bpp", "bpp", "lower", "Cross-entropy of the tokens under the trained prior, divided by pixels.", 4),
+    Metric(
+        "entropy_bpp",
+        "Entropy bpp",
+        "bpp",
+        "lower",
+        "Tokens times their empirical entropy in bits, divided by pixels.",
+        4,
+    ),
+    Metric(
+        "prior_bpp",
+        "Prior bpp",
+        "bpp",
+        "lower",
+        "Cross-entropy of the tokens under the trained prior, divided by pixels.",
+        4,
+    ),
     Metric("bpp", "bpp", "bpp", "lower", "Coded bytes times 8, headers included, divided by pixels.", 4),
     # Cost
     Metric("parameters", "Parameters", "", "lower", "Learnable parameters of encoder, quantizer and decoder.", 0),
@@ -64,7 +108,9 @@ _ALL = (
     Metric("flops_decode", "Decode FLOPs", "FLOP", "lower", "Floating-point operations to decode one image.", 0),
     Metric("encode_images_per_second", "Encode rate", "images/s", "higher", "Images encoded per second.", 0),
     Metric("decode_images_per_second", "Decode rate", "images/s", "higher", "Images decoded per second.", 0),
-    Metric("peak_memory_bytes", "Peak memory", "bytes", "lower", "Peak memory of the process (device memory on a GPU).", 0),
+    Metric(
+        "peak_memory_bytes", "Peak memory", "bytes", "lower", "Peak memory of the process (device memory on a GPU).", 0
+    ),
     Metric("training_seconds", "Training time", "s", "lower", "Wall time of the tokenizer's training.", 0),
 )
 

@@ -34,7 +34,9 @@ def network(trunk: str, path: Path | None) -> nn.Module:
             result.net.load_state_dict(own)
         except Exception as error:
             # What torch raises for a foreign file depends on the file's content.
-            raise BadInput(f"{path} does not hold torchvision's {trunk} weights: {str(error).splitlines()[0]}") from error
+            raise BadInput(
+                f"{path} does not hold torchvision's {trunk} weights: {str(error).splitlines()[0]}"
+            ) from error
     return result.eval().requires_grad_(False)
 
 

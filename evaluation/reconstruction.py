@@ -1,12 +1,13 @@
 """Reconstruction: pairs of images -> values with intervals, per-image samples, and reasons for empty cells."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from evaluation import chunks, features, frechet, perceptual, pixels, statistics, weights
+from evaluation import chunks, features, frechet, perceptual, pixels, sets, statistics, weights
 from evaluation.errors import TooFew
 from evaluation.images import Images
 from evaluation.metrics import METRICS
@@ -61,11 +62,9 @@ class _PixelJob:
             "ms_ssim": _or_nan(pixels.ms_ssim, a, b),
             "identical": pixels.identical(a, b),
         }
+        options = {"paths": self.settings.weights, "device": self.settings.device}
         for metric in self.perceptual:
-            paths, device = self.settings.weights, self.settings.device
-            result[metric] = _or_nan(
-                lambda x, y, metric=metric: perceptual.distances(metric, x, y, paths, device), a, b
-            )
+            result[metric] = _or_nan(functools.partial(perceptual.distances, metric, **options), a, b)
         return result
 
 
@@ -90,16 +89,20 @@ def measure(
     groups: Sequence[int] | None,
     settings: Settings,
     content: str | None = None,
+    with_sets: bool = False,
 ) -> Judgement:
     """Every reconstruction metric of pairs of images of equal sizes.
 
     groups: (N,) scene ids, None where every image is its own scene. content: the originals' hash, if known.
+    with_sets: also KID, inception score, precision and recall of the reconstructions.
     """
     judgement = Judgement()
     _pixel_metrics(judgement, originals, reconstructions, groups, settings)
     cut = statistics.blocks(len(originals), groups)
     _frechet(judgement, "rfid", "inception-pytorch-fid", "pool", originals, reconstructions, cut, settings, content)
     _frechet(judgement, "fd_insuite", "insuite", "features", originals, reconstructions, cut, settings, content)
+    if with_sets:
+        _sets(judgement, originals, reconstructions, cut, settings, content)
     return judgement
 
 
@@ -203,3 +206,28 @@ def _infinite(a: np.ndarray, b: np.ndarray, protocol: str) -> Value:
         lambda kept: frechet.between(frechet.moments(a[kept]), frechet.moments(b[kept])), n, smallest
     )
     return measured(value, protocol, n=n)
+
+
+def _sets(
+    judgement: Judgement,
+    originals: Images,
+    reconstructions: Images,
+    cut: statistics.Blocks | None,
+    settings: Settings,
+    content: str | None,
+) -> None:
+    """KID, precision and recall against the originals, and the reconstructions' inception score."""
+    name = "inception-tf1"
+    try:
+        judgement.weights[name] = features.build(name, settings.weights, settings.device).sha256
+    except Missing as error:
+        keys = ("kid", "inception_score", "precision", "recall")
+        judgement.values.update({key: empty(protocol_id(key), str(error)) for key in keys})
+        return
+    options = {"paths": settings.weights, "device": settings.device, "processes": settings.processes}
+    heads = ("pool", "logits")
+    a = features.of(originals, name, heads, store=settings.store, content=content, **options)
+    b = features.of(reconstructions, name, heads, **options)
+    judgement.values["kid"] = sets.kid(b["pool"], a["pool"], cut)
+    judgement.values["inception_score"] = sets.inception_score(b["logits"], cut)
+    judgement.values.update(sets.precision_recall(b["pool"], a["pool"], cut))

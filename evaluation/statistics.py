@@ -134,7 +134,9 @@ def jackknife(value: float, left_out: Sequence[float], cut: Blocks) -> Interval 
     if not np.isfinite(x).all() or not math.isfinite(value):
         return None
     error = math.sqrt((cut.count - 1) / cut.count * float(np.sum((x - x.mean()) ** 2)))
-    return _around(value, error, cut.count - 1, f"delete-a-group jackknife, {cut.count} groups ({cut.scope}), at this N")
+    return _around(
+        value, error, cut.count - 1, f"delete-a-group jackknife, {cut.count} groups ({cut.scope}), at this N"
+    )
 
 
 def jackknife_of(metric: Callable[[np.ndarray], float], cut: Blocks, value: float) -> Interval | None:

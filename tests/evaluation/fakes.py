@@ -39,7 +39,7 @@ def tokenizer(method: str, **parameters) -> PatchMeans:
 
 
 HUGE = {"levels": [8] * 24}
-assert 8**24 > MAX_INDEX_SIZE
+assert MAX_INDEX_SIZE < 8**24
 
 
 def data(tmp_path, scenes: int = 4, of_each: int = 20) -> Prepared:

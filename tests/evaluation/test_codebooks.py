@@ -23,7 +23,8 @@ def test_uniform_and_constant_codes():
 
 
 @pytest.mark.parametrize(
-    "size, tokens, expected", [(196560, 65536, 0.2835), (196560, 36864, 0.171), (2**100, 10**6, 10**6 / 2**100), (1, 5, 1)]
+    "size, tokens, expected",
+    [(196560, 65536, 0.2835), (196560, 36864, 0.171), (2**100, 10**6, 10**6 / 2**100), (1, 5, 1)],
 )
 def test_expected_usage_of_a_uniform_source(size, tokens, expected):
     assert codebooks.expected_usage(size, tokens) == pytest.approx(expected, rel=2e-3)
@@ -45,6 +46,9 @@ def test_digits_and_indices_count_alike(digits, tokens, seed):
 @pytest.mark.parametrize("size", [4096, 196560, 2**62 + 1, 2**200, 5])
 def test_rates_of_any_codebook(size):
     values = rates.values(size, 16, 1024, 3.0, None, 160)
-    assert values["ceil_bpp"].value == math.ceil(round(math.log2(size), 9) if size < 2**60 else (size - 1).bit_length()) / 64
+    assert (
+        values["ceil_bpp"].value
+        == math.ceil(round(math.log2(size), 9) if size < 2**60 else (size - 1).bit_length()) / 64
+    )
     assert values["nominal_bpp"].value == pytest.approx(math.log2(size) / 64)
     assert values["entropy_bpp"].value == 3 / 64

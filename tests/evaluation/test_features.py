@@ -136,7 +136,10 @@ def test_lpips_equals_its_formula(photographs):
     """Eq. 1 of the paper in numpy: unit-normalised activations, squared differences, weighted by the heads."""
     torch.manual_seed(1)
     network = perceptual.network("alex", None)
-    x, y = (torch.from_numpy(np.ascontiguousarray(s)).permute(0, 3, 1, 2).float() / 127.5 - 1 for s in (photographs, photographs[::-1]))
+    x, y = (
+        torch.from_numpy(np.ascontiguousarray(s)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        for s in (photographs, photographs[::-1])
+    )
     with torch.inference_mode():
         ours = network(x, y).flatten().numpy()
         shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
@@ -163,7 +166,7 @@ def test_lpips_trunk_weights_land_where_they_belong(tmp_path):
     torch.testing.assert_close(network.net(x).relu1, trunk.features[:2](x))
     torch.testing.assert_close(network.net(x).relu5, trunk.features[:12](x))
     torch.save({"nothing": torch.zeros(1)}, tmp_path / "foreign.pth")
-    with pytest.raises(BadInput, match="foreign.pth"):
+    with pytest.raises(BadInput, match=r"foreign\.pth"):
         perceptual.network("alex", tmp_path / "foreign.pth")
 
 

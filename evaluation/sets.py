@@ -1,0 +1,129 @@
+"""Set metrics besides the Fréchet distance, computed by torch-fidelity from stored features.
+
+Intervals are delete-a-group jackknives (see `statistics`). `judged` is always the first side, `reference` the
+second: precision is the share of judged images inside the reference's manifold.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from evaluation.protocols import protocol_id
+from evaluation.records import Interval, Value, empty, measured
+from evaluation.statistics import Blocks, jackknife
+
+KID_SUBSETS, KID_SUBSET_SIZE, SEED = 100, 1000, 2020
+NEIGHBOURS = 3
+IS_SPLITS = 10
+MANIFOLD_LIMIT = 5000
+"""Above this many images precision and recall carry no interval: it takes all distances at once."""
+
+
+def inception_score(logits: np.ndarray, cut: Blocks | None) -> Value:
+    """Inception score of logits without the bias (N, classes). Its interval is about the score at this N."""
+    protocol, n = protocol_id("inception_score"), len(logits)
+    if n < IS_SPLITS:
+        return empty(protocol, f"needs at least {IS_SPLITS} images, one a split; there are {n}", n=n)
+    value = _inception_score(logits)
+    around = None
+    if cut is not None and n >= 2 * IS_SPLITS:
+        kept = [_inception_score(logits[np.flatnonzero(cut.labels != group)]) for group in range(cut.count)]
+        around = jackknife(value, kept, cut)
+    return measured(value, protocol, n=n, interval=around)
+
+
+def _inception_score(logits: np.ndarray) -> float:
+    import torch
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+
+    features = torch.from_numpy(np.array(logits))
+    return isc_features_to_metric(features, splits=IS_SPLITS, shuffle=True, rng_seed=SEED)[KEY_METRIC_ISC_MEAN]
+
+
+def kid(judged: np.ndarray, reference: np.ndarray, cut: Blocks | None) -> Value:
+    """Kernel distance of features (N, d): the mean over subsets, with the interval of the whole set's estimate."""
+    protocol, n = protocol_id("kid"), min(len(judged), len(reference))
+    if n < KID_SUBSET_SIZE:
+        return empty(protocol, f"needs at least {KID_SUBSET_SIZE} images, a subset's size; there are {n}", n=n)
+    import torch
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    # float64: the kernel is a cube, and torch-fidelity computes in whatever it is given.
+    sides = (torch.from_numpy(np.asarray(side, dtype=np.float64)) for side in (judged, reference))
+    value = kid_features_to_metric(
+        *sides, kid_subsets=KID_SUBSETS, kid_subset_size=KID_SUBSET_SIZE, rng_seed=SEED, verbose=False
+    )[KEY_METRIC_KID_MEAN]
+    return measured(value, protocol, n=n, interval=None if cut is None else kid_interval(judged, reference, cut, value))
+
+
+def kid_interval(judged: np.ndarray, reference: np.ndarray, cut: Blocks, centre: float) -> Interval | None:
+    """Jackknife of the unbiased squared MMD of the whole sets; pairs (N, d) twice stay together.
+
+    The kernel is summed by pairs of groups once; leaving a group out subtracts its row and column.
+    """
+    d = judged.shape[1]
+    members = [np.flatnonzero(cut.labels == group) for group in range(cut.count)]
+    x = [np.asarray(judged[i], dtype=np.float64) for i in members]
+    y = [np.asarray(reference[i], dtype=np.float64) for i in members]
+
+    def total(a: np.ndarray, b: np.ndarray) -> float:
+        return float(((a @ b.T / d + 1) ** 3).sum())
+
+    def diagonal(a: np.ndarray) -> float:
+        return float((((a * a).sum(axis=1) / d + 1) ** 3).sum())
+
+    xx, yy, xy = (np.array([[total(a, b) for b in right] for a in left]) for left, right in ((x, x), (y, y), (x, y)))
+    dx, dy = (np.array([diagonal(a) for a in side]) for side in (x, y))
+    left_out = []
+    for group in range(cut.count):
+        kept = np.arange(cut.count) != group
+        m = sum(len(members[g]) for g in np.flatnonzero(kept))
+        within = sum(k[kept][:, kept].sum() - diag[kept].sum() for k, diag in ((xx, dx), (yy, dy))) / (m * (m - 1))
+        left_out.append(within - 2 * xy[kept][:, kept].sum() / m**2)
+    return jackknife(centre, left_out, cut)
+
+
+def precision_recall(judged: np.ndarray, reference: np.ndarray, cut: Blocks | None) -> dict[str, Value]:
+    """Precision and recall of features (N, d) and (M, d) with k = 3, by torch-fidelity."""
+    import torch
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    n = min(len(judged), len(reference))
+    keys = {"precision": KEY_METRIC_PRECISION, "recall": KEY_METRIC_RECALL}
+    if n <= NEIGHBOURS:
+        reason = f"needs more than {NEIGHBOURS} images on both sides; there are {n}"
+        return {key: empty(protocol_id(key), reason, n=n) for key in keys}
+    sides = [torch.from_numpy(np.array(side)) for side in (judged, reference)]
+    found = prc_features_to_metric(
+        *sides, prc_neighborhood=NEIGHBOURS, prc_batch_size=10000, save_cpu_ram=True, verbose=False
+    )
+    around = (
+        _manifold_intervals(*sides, cut, [found[key] for key in keys.values()]) if cut is not None else [None, None]
+    )
+    return {
+        key: measured(found[theirs], protocol_id(key), n=n, interval=interval)
+        for (key, theirs), interval in zip(keys.items(), around, strict=True)
+    }
+
+
+def _manifold_intervals(judged: Any, reference: Any, cut: Blocks, centres: list[float]) -> list[Interval | None]:
+    """Jackknife intervals of precision and recall from the distances of all pairs; both sides lose the group."""
+    import torch
+
+    if len(judged) > MANIFOLD_LIMIT or len(reference) != len(judged):
+        return [None, None]
+    within_judged, within_reference = torch.cdist(judged, judged), torch.cdist(reference, reference)
+    across = torch.cdist(judged, reference)
+    kept_values: list[tuple[float, float]] = []
+    for group in range(cut.count):
+        kept = torch.from_numpy(np.flatnonzero(cut.labels != group))
+        if len(kept) <= NEIGHBOURS:
+            return [None, None]
+        both = across[kept][:, kept]
+        radius_judged, radius_reference = (
+            d[kept][:, kept].kthvalue(NEIGHBOURS + 1).values for d in (within_judged, within_reference)
+        )
+        precision = (both <= radius_reference).any(dim=1).float().mean().item()
+        recall = (radius_judged >= both.T).any(dim=1).float().mean().item()
+        kept_values.append((precision, recall))
+    return [jackknife(c, [v[i] for v in kept_values], cut) for i, c in enumerate(centres)]
