@@ -54,7 +54,7 @@ class TokenCodec:
             format.pack(
                 format.TokenFile(
                     self._header(image.height, image.width),
-                    format.token_checksum(coding_order(image.tokens)),
+                    format.token_checksum(image.height, image.width, coding_order(image.tokens)),
                     payload,
                 )
             )
@@ -74,8 +74,8 @@ class TokenCodec:
             if len(files) > 1:  # Alone, the damaged one is the one that fails.
                 return [self.read([data], [name])[0] for data, name in zip(files, names, strict=True)]
             raise BadInput(f"{names[0]}: {error}") from error
-        for file, name, (array, again) in zip(parsed, names, decoded, strict=True):
-            if format.token_checksum(coding_order(array)) != file.checksum:
+        for file, name, size, (array, again) in zip(parsed, names, sizes, decoded, strict=True):
+            if format.token_checksum(*size, coding_order(array)) != file.checksum:
                 raise BadInput(f"{name} is damaged: its tokens fail their checksum")
             # Bytes that the tokens do not need would go unnoticed otherwise: a file has one valid form.
             if again != file.payload:

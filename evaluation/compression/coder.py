@@ -14,6 +14,9 @@ TOTAL = 2**24
 """Probabilities are multiples of 1 / TOTAL."""
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 _WORD = 4
+_GUARD = 6
+"""Zero words that a decoder puts behind a stream: two may have been left out, it reads two ahead, and one that
+comes to the end of them was given too few bytes. So the work that a damaged size can ask for is bounded."""
 _STRIPPED = 2 * _WORD - 1
 """Trailing zero bytes that may be left out: of the two words that end a stream, all but one byte."""
 
@@ -50,7 +53,8 @@ class Decoder:
     """Gives the symbols back in the order in which they went in; raises BadInput on a stream that cannot be."""
 
     def __init__(self, data: bytes) -> None:
-        words = np.frombuffer(data + bytes(-len(data) % _WORD), ">u4").astype(np.uint32)
+        padded = data + bytes(-len(data) % _WORD + _WORD * _GUARD)
+        words = np.frombuffer(padded, ">u4").astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)
 
     def uniform(self, count: int, size: int) -> np.ndarray:
@@ -73,9 +77,12 @@ class Decoder:
 
     def _decode(self, model: constriction.stream.model.Model, argument: int | np.ndarray) -> np.ndarray:
         try:
-            return self._coder.decode(model, argument).astype(np.int64)
+            symbols = self._coder.decode(model, argument).astype(np.int64)
         except (AssertionError, ValueError) as error:
             raise BadInput(f"the coded tokens are damaged ({error})") from error
+        if self._coder.maybe_exhausted():
+            raise BadInput("the coded tokens end too early: the file is truncated or damaged")
+        return symbols
 
 
 def most_tokens(payload_bytes: int, least_bits: float) -> float:

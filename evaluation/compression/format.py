@@ -9,7 +9,7 @@ docs/compression.md draws it. All integers are big-endian.
     19  2   image height in pixels
     21  2   image width in pixels
     23  1   CRC-8 of bytes 0 to 22
-    24  4   CRC-32 of the tokens
+    24  4   CRC-32 of height and width (as above) and the tokens (64-bit little-endian, in coding order)
     28  ..  the range coder's 32-bit words, most significant byte first, without trailing zero bytes
 """
 
@@ -46,7 +46,7 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class TokenFile:
-    """A parsed file: what `pack` writes. checksum: `token_checksum` of the tokens. payload: the coder's bytes."""
+    """A parsed file: what `pack` writes. checksum: `token_checksum` of size and tokens. payload: the coder's bytes."""
 
     header: Header
     checksum: int
@@ -74,7 +74,7 @@ def pack(file: TokenFile) -> bytes:
         head.height,
         head.width,
     )
-    return start + bytes([_crc8(start)]) + struct.pack(">I", file.checksum) + file.payload
+    return start + bytes([header_check(start)]) + struct.pack(">I", file.checksum) + file.payload
 
 
 def unpack(data: bytes, name: str) -> TokenFile:
@@ -89,7 +89,7 @@ def unpack(data: bytes, name: str) -> TokenFile:
         )
     if len(data) < HEADER_BYTES + CHECKSUM_BYTES:
         raise BadInput(f"{name} is truncated: {len(data)} bytes, the header alone has {HEADER_BYTES + CHECKSUM_BYTES}")
-    if _crc8(data[: HEADER_BYTES - 1]) != data[HEADER_BYTES - 1]:
+    if header_check(data) != data[HEADER_BYTES - 1]:
         raise BadInput(f"{name} is damaged: its header fails its check")
     _, kind, tokenizer, prior, height, width = _LAYOUT.unpack_from(data)
     if kind & 15 >= len(MODES):
@@ -101,15 +101,15 @@ def unpack(data: bytes, name: str) -> TokenFile:
     return TokenFile(header, checksum, data[HEADER_BYTES + CHECKSUM_BYTES :])
 
 
-def token_checksum(tokens: np.ndarray) -> int:
-    """CRC-32 over the tokens as little-endian int64 in coding order."""
-    return zlib.crc32(np.ascontiguousarray(tokens, "<i8").tobytes())
+def token_checksum(height: int, width: int, tokens: np.ndarray) -> int:
+    """CRC-32 over the image's size and its tokens in coding order: two sizes may have equally many tokens."""
+    return zlib.crc32(np.ascontiguousarray(tokens, "<i8").tobytes(), zlib.crc32(struct.pack(">HH", height, width)))
 
 
-def _crc8(data: bytes) -> int:
-    """CRC-8 with polynomial x^8 + x^2 + x + 1, start value 0."""
+def header_check(data: bytes) -> int:
+    """CRC-8 of bytes 0 to 22: polynomial x^8 + x^2 + x + 1, start value 0."""
     value = 0
-    for byte in data:
+    for byte in data[: HEADER_BYTES - 1]:
         value ^= byte
         for _ in range(8):
             value = (value << 1 ^ 0x07) & 0xFF if value & 0x80 else value << 1

@@ -6,7 +6,7 @@ import numpy as np
 
 from latticebench.errors import BadInput
 
-GROUP = 256
+GROUP = 64
 """Tiles that are coded together. It bounds what a network prior holds at once, and is part of the format."""
 
 

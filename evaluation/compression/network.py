@@ -12,11 +12,12 @@ from evaluation.compression.layout import groups
 from latticebench.errors import BadInput
 from latticebench.generators.raster import RasterParameters, RasterTransformer
 
-_BATCH_TILES = 512
+_BATCH_ENTRIES = 2**21
+"""Table entries of one step of a batch; a group of tiles may have more."""
 _KEYS = ("codebook_size", "rows", "columns", "width", "layers", "heads", "tokenizer")
 
 
-class NetworkPrior(priors.Prior):
+class NetworkPrior(priors.FilePrior):
     """metadata, arrays: what `export` wrote. Raises BadInput where they are no prior."""
 
     kind = "network"
@@ -94,7 +95,7 @@ class NetworkPrior(priors.Prior):
         plan = [groups(count) for count in tiles]
         for number in range(max(map(len, plan), default=0)):
             waiting = [(file, parts[number]) for file, parts in enumerate(plan) if number < len(parts)]
-            for batch in _batches(waiting):
+            for batch in _batches(waiting, _BATCH_ENTRIES // max(self.sizes)):
                 self._steps(batch, each)
 
     @torch.no_grad()
@@ -108,14 +109,14 @@ class NetworkPrior(priors.Prior):
             self.network.advance(state, np.concatenate(symbols))
 
 
-def _batches(waiting: list[tuple[int, slice]]) -> list[list[tuple[int, slice]]]:
+def _batches(waiting: list[tuple[int, slice]], tiles: int) -> list[list[tuple[int, slice]]]:
     result: list[list[tuple[int, slice]]] = []
     room = 0
     for file, part in waiting:
         size = part.stop - part.start
         if size > room:
             result.append([])
-            room = max(_BATCH_TILES, size)
+            room = max(tiles, size)
         result[-1].append((file, part))
         room -= size
     return result

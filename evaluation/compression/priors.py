@@ -96,7 +96,14 @@ def get_uniform(decoder: coder.Decoder, count: int, codebook_size: int) -> np.nd
     return digits.join(np.stack(columns, axis=-1) if columns else np.zeros((count, 0), np.int64), codebook_size)
 
 
-class StaticPrior(Prior):
+class FilePrior(Prior):
+    """A prior that is a file: string metadata and arrays, which `fingerprint` covers."""
+
+    metadata: dict[str, str]
+    arrays: dict[str, np.ndarray]
+
+
+class StaticPrior(FilePrior):
     """Frequencies of the training tokens; a code that they lack is an escape symbol and a uniform code.
 
     codes: (n,) int64, ascending, the codes with a frequency of their own. table: (n + 1,) int64 that sums to
@@ -112,20 +119,14 @@ class StaticPrior(Prior):
             raise BadInput("a static prior's codes are not ascending codes of the codebook: the file is damaged")
         self.codes, self.table = codes.astype(np.int64), table.astype(np.int64)
         self.codebook_size, self.tokenizer = codebook_size, tokenizer
-        self.fingerprint = fingerprint(self.metadata(), self.arrays())
-
-    def metadata(self) -> dict[str, str]:
-        """What the file's header says."""
-        return {
+        self.metadata = {
             "kind": self.kind,
             "format": FORMAT,
-            "codebook_size": str(self.codebook_size),
-            "tokenizer": self.tokenizer or "",
+            "codebook_size": str(codebook_size),
+            "tokenizer": tokenizer,
         }
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What the file holds."""
-        return {"codes": self.codes, "table": self.table}
+        self.arrays = {"codes": self.codes, "table": self.table}
+        self.fingerprint = fingerprint(self.metadata, self.arrays)
 
     @property
     def least_bits(self) -> float:
@@ -208,12 +209,13 @@ def fingerprint(metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def save(metadata: dict[str, str], arrays: dict[str, np.ndarray], path: str | Path) -> None:
+def save(prior: "FilePrior", path: str | Path) -> None:
     """Writes a prior's file, whole or not at all."""
     from safetensors.numpy import save_file
 
+    arrays = {name: np.ascontiguousarray(array) for name, array in prior.arrays.items()}
     with whole(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata)
+        save_file(arrays, temporary, prior.metadata)
 
 
 def load(path: str | Path) -> Prior:
