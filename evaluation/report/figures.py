@@ -53,6 +53,9 @@ def draw(results: Results, folder: str | Path) -> list[Drawing]:
 
 def _save(figure: Any, stem: Path) -> str:
     """Writes both files; returns the SVG text. Nothing in them depends on the day or the machine's user."""
+    # The layout is solved once and kept: solving it again for each file would double the time.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": "latticebench"})
     with whole(stem.with_suffix(".svg")) as temporary:
@@ -80,7 +83,7 @@ def _series(name: str, kind: str) -> str:
 def rate_distortion(results: Results) -> tuple[Any, list[str]]:
     """PSNR against rate: the empirical entropy (mark) and the nominal rate (tick), one mark a quantizer."""
     look = _looks(results)
-    figure = _figure(6.6, 4.2)
+    figure = _figure(5.6, 4.6)
     axes = figure.add_subplot()
     used: list[str] = []
     drawn = []
@@ -94,32 +97,62 @@ def rate_distortion(results: Results) -> tuple[Any, list[str]]:
             axes.axhline(psnr.value, color=style.colour, linestyle=(0, (5, 2)), linewidth=1.4, zorder=1)
             axes.annotate(
                 f"{entry.name}: {psnr.value:.2f} dB without quantization",
-                (0.0, psnr.value), xycoords=("axes fraction", "data"), xytext=(4, 3), textcoords="offset points",
-                fontsize=8, color=MUTED,
+                (0.0, psnr.value),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=8,
+                color=MUTED,
             )
             continue
         assert entropy is not None
         if nominal is not None and nominal.value is not None:
             axes.plot(
-                [entropy.value, nominal.value], [psnr.value, psnr.value], color=style.colour, linewidth=0.9, alpha=0.55,
-                marker="|", markevery=[1], markersize=6, zorder=2, gid=_series(entry.name, "gap"),
+                [entropy.value, nominal.value],
+                [psnr.value, psnr.value],
+                color=style.colour,
+                linewidth=0.9,
+                alpha=0.55,
+                marker="|",
+                markevery=[1],
+                markersize=6,
+                zorder=2,
+                gid=_series(entry.name, "gap"),
             )
         for source in psnr.sources if psnr.n > 1 else ():
             value = source.record.values["psnr"].value
-            rate = next((s.record.values["entropy_bpp"].value for s in entropy.sources
-                         if s.record.seed == source.record.seed), None)
+            rate = next(
+                (s.record.values["entropy_bpp"].value for s in entropy.sources if s.record.seed == source.record.seed),
+                None,
+            )
             if value is not None and rate is not None:
-                axes.plot(rate, value, ".", color=style.colour, markersize=3, alpha=0.7, zorder=3,
-                          gid=_series(entry.name, f"seed{source.record.seed}"))
+                axes.plot(
+                    rate,
+                    value,
+                    ".",
+                    color=style.colour,
+                    markersize=3,
+                    alpha=0.7,
+                    zorder=3,
+                    gid=_series(entry.name, f"seed{source.record.seed}"),
+                )
         (line,) = axes.plot(
-            entropy.value, psnr.value, style.marker, color=style.colour, markeredgecolor="white", markeredgewidth=0.6,
-            markersize=9 if style.marker in "*XP" else 7, linestyle="none", label=entry.name, zorder=4,
+            entropy.value,
+            psnr.value,
+            style.marker,
+            color=style.colour,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            markersize=9 if style.marker in "*XP" else 7,
+            linestyle="none",
+            label=entry.name,
+            zorder=4,
             gid=_series(entry.name, "mean"),
         )
         drawn.append((psnr.value, line))
     if not drawn:
         raise NothingToDraw("no quantizer has both a PSNR and an entropy rate yet")
-    axes.set_xlabel("rate: bits per pixel (mark: empirical entropy, tick: nominal log2 K)")
+    axes.set_xlabel("bits per pixel (mark: empirical entropy, tick: nominal log2 K)")
     axes.set_ylabel("PSNR (dB)")
     axes.margins(x=0.06, y=0.1)
     _legend(figure, [line for _, line in sorted(drawn, key=lambda pair: -pair[0])])
@@ -127,7 +160,7 @@ def rate_distortion(results: Results) -> tuple[Any, list[str]]:
 
 
 def _legend(figure: Any, lines: list[Any]) -> None:
-    legend = figure.legend(handles=lines, loc="outside right upper", handletextpad=0.5, labelspacing=0.55)
+    legend = figure.legend(handles=lines, loc="outside lower left", ncols=4, handletextpad=0.5, columnspacing=1.2)
     for text, line in zip(legend.get_texts(), lines, strict=True):
         text.set_gid(_series(line.get_label(), "label"))
 
@@ -135,7 +168,7 @@ def _legend(figure: Any, lines: list[Any]) -> None:
 def usage(results: Results) -> tuple[Any, list[str]]:
     """Frequency of the used codes by rank, both axes logarithmic, with the uniform source as a reference."""
     look = _looks(results)
-    figure = _figure(6.6, 4.0)
+    figure = _figure(5.6, 4.5)
     axes = figure.add_subplot()
     lines, used = [], []
     for entry in results.entries:
@@ -148,10 +181,24 @@ def usage(results: Results) -> tuple[Any, list[str]]:
         used.append(sources[0].path)
         ranks = np.unique(np.round(np.geomspace(1, len(counts), 400)).astype(int))
         style = look[entry.name]
-        (line,) = axes.plot(ranks, counts[ranks - 1] / counts.sum(), color=style.colour, linestyle=style.line,
-                            label=entry.name, gid=_series(entry.name, "curve"))
-        axes.plot(len(counts), counts[-1] / counts.sum(), style.marker, color=style.colour, markersize=5,
-                  markeredgecolor="white", markeredgewidth=0.5, gid=_series(entry.name, "end"))
+        (line,) = axes.plot(
+            ranks,
+            counts[ranks - 1] / counts.sum(),
+            color=style.colour,
+            linestyle=style.line,
+            label=entry.name,
+            gid=_series(entry.name, "curve"),
+        )
+        axes.plot(
+            len(counts),
+            counts[-1] / counts.sum(),
+            style.marker,
+            color=style.colour,
+            markersize=5,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            gid=_series(entry.name, "end"),
+        )
         line.set_marker("none")
         lines.append((len(counts), line))
     if not lines:
@@ -159,8 +206,17 @@ def usage(results: Results) -> tuple[Any, list[str]]:
     size = tables.equal_size(results.entries)
     if size:
         axes.axhline(1 / size, color=MUTED, linestyle=(0, (1, 2)), linewidth=1)
-        axes.annotate(f"uniform over {size:,} codes", (1, 1 / size), xycoords=("axes fraction", "data"), ha="right",
-                      xytext=(-2, 3), textcoords="offset points", fontsize=8, color=MUTED)
+        axes.annotate(
+            f"uniform over {size:,} codes",
+            (0, 1 / size),
+            xycoords=("axes fraction", "data"),
+            va="top",
+            xytext=(4, -3),
+            textcoords="offset points",
+            fontsize=8,
+            color=MUTED,
+        )
+        axes.margins(y=0.08)
     axes.set(xscale="log", yscale="log", xlabel="rank of the code", ylabel="share of tokens")
     _legend(figure, [line for _, line in sorted(lines, key=lambda pair: -pair[0])])
     return figure, used
@@ -169,7 +225,9 @@ def usage(results: Results) -> tuple[Any, list[str]]:
 def expand(arrays: dict[str, list[Any]]) -> np.ndarray:
     """Counts of the used codes, most used first, from the run-length form of `evaluation.codebooks.histogram`."""
     counts = np.asarray(arrays["count"], dtype=np.int64)
-    return np.repeat(counts, np.asarray(arrays["codes"], dtype=np.int64)) if "codes" in arrays else np.sort(counts)[::-1]
+    return (
+        np.repeat(counts, np.asarray(arrays["codes"], dtype=np.int64)) if "codes" in arrays else np.sort(counts)[::-1]
+    )
 
 
 _CURVES = (
@@ -193,7 +251,7 @@ def training(results: Results) -> tuple[Any, list[str]]:
     if not logs:
         raise NothingToDraw("no training log is there yet")
     columns = [c for c in _CURVES if any(c[0] in log for _, found in logs for log in found)]
-    figure = _figure(6.6, 1.9 * len(columns) + 0.4)
+    figure = _figure(5.6, 1.6 * len(columns) + 1.0)
     panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
     lines = []
     for axes, (key, label, log_scale) in zip(panels, columns, strict=True):
@@ -208,8 +266,15 @@ def training(results: Results) -> tuple[Any, list[str]]:
                 continue
             mean = pd.concat(curves, axis=1).mean(axis=1)
             style = look[entry.name]
-            (line,) = axes.plot(mean.index, mean.to_numpy(), color=style.colour, linestyle=style.line, linewidth=1.2,
-                                label=entry.name, gid=_series(entry.name, f"curve-{key}"))
+            (line,) = axes.plot(
+                mean.index,
+                mean.to_numpy(),
+                color=style.colour,
+                linestyle=style.line,
+                linewidth=1.2,
+                label=entry.name,
+                gid=_series(entry.name, f"curve-{key}"),
+            )
             if axes is panels[0]:
                 lines.append(line)
     panels[-1].set_xlabel("step")
@@ -260,18 +325,30 @@ def smallest_distance(results: Results) -> tuple[Any, list[str]]:
             continue
         used += [source.path for found in entry.sources.values() for source in found]
         panels.setdefault(round(dim), {}).setdefault(entry.method, []).append((size, delta))
-    if not panels:
-        raise NothingToDraw("no geometry record holds a smallest distance yet")
-    dims = sorted(panels, key=lambda d: (-sum(len(points) for points in panels[d].values()), d))[:3]
-    figure = _figure(6.6, 3.4)
+    # A dimension with a single codebook is a number for the table, not a curve.
+    counts = {dim: sum(map(len, methods.values())) for dim, methods in panels.items()}
+    dims = sorted((dim for dim in panels if counts[dim] > 1), key=lambda dim: (-counts[dim], dim))[:3]
+    if not dims:
+        raise NothingToDraw("no dimension has two geometry records with a smallest distance yet")
+    figure = _figure(5.6, 3.2)
     lines: dict[str, Any] = {}
     methods = sorted({method for dim in dims for method in panels[dim]})
     look = looks.looks((method, method) for method in methods)
     for axes, dim in zip(figure.subplots(1, len(dims), squeeze=False)[0], sorted(dims), strict=True):
         for method, points in sorted(panels[dim].items()):
             sizes, deltas = zip(*sorted(points), strict=True)
-            (line,) = axes.plot(sizes, deltas, color=look[method].colour, marker=look[method].marker, linestyle="-",
-                                linewidth=1, label=method, gid=_series(method, f"delta-{dim}"))
+            (line,) = axes.plot(
+                sizes,
+                deltas,
+                color=look[method].colour,
+                marker=look[method].marker,
+                linestyle="-",
+                linewidth=1,
+                label=method,
+                clip_on=False,
+                zorder=3,
+                gid=_series(method, f"delta-{dim}"),
+            )
             lines.setdefault(method, line)
         axes.set(xscale="log", title=f"d = {dim}", xlabel="codebook size K")
         axes.set_ylim(bottom=0)
@@ -311,7 +388,7 @@ _FIGURES: tuple[tuple[str, str, str, str, Callable[[Results], tuple[Any, list[st
     (
         "reconstructions",
         "Reconstructions",
-        "The first pictures of the evaluation split, whole scenes held out from training. Right: absolute error, mean "
+        "The first pictures of the evaluation split, whole scenes held out from training. Right, or below: absolute error, mean "
         "of the channels, black at 0 and brightest at 64 of 255 grey levels, the same scale in every row.",
         "Grid of original pictures, their reconstruction by each quantizer, and error maps.",
         reconstructions,

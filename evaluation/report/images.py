@@ -27,7 +27,7 @@ class Strip:
     path: str
 
 
-def strips(results: Results, count: int = 6) -> list[Strip]:
+def strips(results: Results, count: int = 8) -> list[Strip]:
     """The originals' strip and one for each quantizer with stored pictures; empty where there are none."""
     found = [(entry, pictures) for entry in results.entries if (pictures := results.pictures(entry)) is not None]
     if not found:

@@ -16,10 +16,10 @@ COLOURS: Mapping[str, str] = {
     "simvq": "#56B4E9",
     "lfq": "#009E73",
     "bsq": "#CC79A7",
-    "fsq": "#6A51A3",
+    "fsq": "#6C42AD",
     "lgq": "#A50F3C",
     "random": "#8C8C8C",
-    "fibonacci": "#9A8F1E",
+    "fibonacci": "#A29A35",
 }
 _OTHERS = ("#7A4B1E", "#3E8E8A", "#B35AD6", "#5C7F2B", "#C4546B")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
@@ -49,10 +49,14 @@ class Look:
 
 
 def looks(entries: Iterable[tuple[str, str]]) -> dict[str, Look]:
-    """name -> Look for (name, method) pairs; the first entry of a method takes the method's own marker."""
+    """name -> Look for (name, method) pairs, in their order.
+
+    The entry that is called like its method takes the method's own marker, or else the method's first entry does.
+    """
     seen: dict[str, int] = {}
-    result = {}
-    for name, method in entries:
+    result: dict[str, Look] = {}
+    given = list(entries)
+    for name, method in sorted(given, key=lambda entry: entry[0] != entry[1]):
         position = seen.setdefault(method, 0)
         seen[method] += 1
         first = _FIRST_MARKER.get(method) or _MARKERS[zlib.crc32(method.encode()) % len(_MARKERS)]
@@ -62,7 +66,7 @@ def looks(entries: Iterable[tuple[str, str]]) -> dict[str, Look]:
             marker=first if position == 0 else _MARKERS[(start + position) % len(_MARKERS)],
             line=_LINES[position % len(_LINES)],
         )
-    return result
+    return {name: result[name] for name, _ in given}
 
 
 def colour(method: str) -> str:

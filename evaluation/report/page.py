@@ -35,7 +35,10 @@ _MARKS = {
 
 
 def write(
-    path: str | Path, results: Results, built: list[tables.Table], drawings: list[Drawing],
+    path: str | Path,
+    results: Results,
+    built: list[tables.Table],
+    drawings: list[Drawing],
     findings: list[tuple[Claim, Finding]],
 ) -> None:
     """Writes the page, whole or not at all."""
@@ -49,7 +52,6 @@ def render(
 ) -> str:
     """The page as text; equal inputs give equal text."""
     import jinja2
-
     from markupsafe import Markup
 
     environment = jinja2.Environment(
@@ -61,8 +63,12 @@ def render(
     )
     look = looks.looks((entry.name, entry.method) for entry in results.entries)
     environment.filters.update(
-        number=tables.number, interval=tables.interval, over_seeds=tables.over_seeds, head=tables.title,
-        field=tables.field, measured=_measured,
+        number=tables.number,
+        interval=tables.interval,
+        over_seeds=tables.over_seeds,
+        head=tables.title,
+        field=tables.field,
+        measured=_measured,
     )
     values = {
         "results": results,
@@ -72,21 +78,25 @@ def render(
         "yaml": yaml.safe_dump(results.configuration.values, sort_keys=False, allow_unicode=True, width=100),
         "tables": {table.name: table for table in built},
         "drawings": {drawing.name: drawing for drawing in drawings},
-        "inline": {drawing.name: Markup(inline(drawing.svg, drawing.name))
-                   for drawing in drawings if drawing.svg},
+        "inline": {drawing.name: Markup(inline(drawing.svg, drawing.name)) for drawing in drawings if drawing.svg},
         "strips": [
-            {"strip": strip, "picture": images.data_uri(strip.picture),
-             "error": None if strip.error is None else images.data_uri(strip.error)}
+            {
+                "strip": strip,
+                "picture": images.data_uri(strip.picture),
+                "error": None if strip.error is None else images.data_uri(strip.error),
+            }
             for strip in images.strips(results)
         ],
         "brightest": images.BRIGHTEST,
         "findings": findings,
         "facts": facts(results),
         "swatches": {name: Markup(_swatch(found)) for name, found in look.items()},
-        "cards": [_card(entry) for entry in results.entries],
+        "cards": [_card(entry, results.configuration.path.parent) for entry in results.entries],
         "duels": _duels(results),
-        "provenance": [(entry, [_section(source) for found in entry.sources.values() for source in found])
-                       for entry in (*results.entries, *results.geometry)],
+        "provenance": [
+            (entry, [_section(source) for found in entry.sources.values() for source in found])
+            for entry in (*results.entries, *results.geometry)
+        ],
         "bar": _bar,
         "metric": metric,
         "style": Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),
@@ -105,7 +115,9 @@ def inline(svg: str, name: str) -> str:
     for colour, variable in ((INK, "--ink"), (MUTED, "--muted"), ("#8A929B", "--axis"), (GRID, "--grid")):
         body = re.sub(colour, f"var({variable})", body, flags=re.IGNORECASE)
     body = re.sub(r'(<g data-quantizer="([^"]+)" data-part="[^"]+">)', r"\1<title>\2</title>", body)
-    return re.sub(r'<svg ([^>]*?)height="[\d.]+pt"([^>]*?)width="([\d.]+)pt"', r'<svg \1\2data-width="\3"', body, count=1)
+    return re.sub(
+        r'<svg ([^>]*?)height="[\d.]+pt"([^>]*?)width="([\d.]+)pt"', r'<svg \1\2data-width="\3"', body, count=1
+    )
 
 
 def facts(results: Results) -> dict[str, Any]:
@@ -173,14 +185,19 @@ def _measured(value: records.Value, key: str) -> str:
     return tables.number(value.value, metric(key).decimals)
 
 
-def _card(entry: Entry) -> dict[str, Any]:
+def _card(entry: Entry, folder: Path) -> dict[str, Any]:
     from latticebench.errors import BadInput
     from latticebench.quantizers import registry
 
     try:
-        cls = registry.method(entry.method)
+        quantizer = entry.spec["quantizer"]
+        cls = (
+            registry.load_module(folder / quantizer["module"])
+            if "module" in quantizer
+            else registry.method(entry.method)
+        )
         title, reference = cls.title, cls.reference
-        summary = " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+        summary = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("`", "")
     except BadInput:
         title, reference, summary = entry.method, None, ""
     keys = ("psnr", "ssim", "fd_insuite", "codes_used", "perplexity", "entropy_bpp", "training_seconds")

@@ -144,10 +144,7 @@ class Results:
     def sources(self) -> list[Source]:
         """Every record that the report may quote."""
         return [
-            source
-            for entry in (*self.entries, *self.geometry)
-            for suite in entry.sources.values()
-            for source in suite
+            source for entry in (*self.entries, *self.geometry) for suite in entry.sources.values() for source in suite
         ]
 
 
@@ -225,7 +222,6 @@ def _entry(root: Path, subject: Subject, gaps: list[Gap]) -> Entry:
         found = sorted(path for path in folder.glob("*.json") if _is_record(path))
         for path in found:
             record = records.read(path)
-            method = record.method
             sources.setdefault(record.suite, []).append(Source(path.relative_to(root).as_posix(), record))
         missing = [suite for suite in SUITES if not (folder / f"{suite}.json").is_file()]
         if missing:

@@ -134,6 +134,7 @@ def suite(results: Results, name: str, title: str, caption: str) -> Table:
     """Everything that a suite measured."""
     found = {key for entry in results.entries for key in entry.keys(name)}
     order = list(METRICS)
+    found.discard("codebook_size")
     keys = sorted(found, key=lambda key: (order.index(key) if key in METRICS else len(order), key))
     return _quantizers(results, name, title, caption, keys, (name,))
 
@@ -189,7 +190,8 @@ def _checked(table: Table) -> Table:
 def geometry(results: Results) -> Table:
     """The codebooks as sets of points, with the paper's Table 4 beside."""
     keys = dict.fromkeys(key for entry in results.geometry for name in entry.sources for key in entry.keys(name))
-    keys.pop("codebook_size", None)
+    for shown_elsewhere in ("codebook_size", "dim"):
+        keys.pop(shown_elsewhere, None)
     rows = []
     for entry in results.geometry:
         suites = tuple(entry.sources)
@@ -290,8 +292,8 @@ def interval(cell: Cell) -> str:
 
 
 def over_seeds(cell: Cell) -> str:
-    """`sd over seeds (n)`, empty for one seed."""
-    return "" if cell.sd is None else f"seeds ± {number(cell.sd, cell.metric.decimals)} ({cell.n})"
+    """`seeds ± sd (n)`, empty for one seed and where all seeds agree exactly."""
+    return f"seeds ± {number(cell.sd, cell.metric.decimals)} ({cell.n})" if cell.sd else ""
 
 
 def field(value: Any, key: str) -> str:
@@ -306,7 +308,7 @@ def field(value: Any, key: str) -> str:
 def title(column: Metric) -> str:
     """A column's head: title, unit, and the direction that is better."""
     arrow = {"higher": " ↑", "lower": " ↓", None: ""}[column.better]
-    unit = f" ({column.unit})" if column.unit and column.unit != column.title else ""
+    unit = f" ({column.unit})" if column.unit and column.unit not in column.title else ""
     return f"{column.title}{unit}{arrow}"
 
 
@@ -394,7 +396,7 @@ def _texts(table: Table, row: Row) -> list[str]:
         text = interval(cell)
         if (row.key, column.key) in table.best:
             text = f"**{text}**"
-        texts.append(f"{text}, {over_seeds(cell)}" if cell.sd is not None else text)
+        texts.append(f"{text}, {over_seeds(cell)}" if cell.sd else text)
     return texts
 
 
@@ -432,7 +434,9 @@ _TEX = {
 
 def latex_escape(text: str) -> str:
     """Text for a LaTeX document, whatever is in it; marks without a LaTeX form are written as their code point."""
-    return "".join(_TEX.get(mark, mark if mark.isascii() or "À" <= mark <= "ſ" else f"[U+{ord(mark):04X}]") for mark in text)
+    return "".join(
+        _TEX.get(mark, mark if mark.isascii() or "À" <= mark <= "ſ" else f"[U+{ord(mark):04X}]") for mark in text
+    )
 
 
 def to_latex(table: Table) -> str:
@@ -450,7 +454,7 @@ def to_latex(table: Table) -> str:
             text = latex_escape(EMPTY if cell is None or cell.value is None else interval(cell))
             if (row.key, column.key) in table.best:
                 text = rf"\textbf{{{text}}}"
-            if cell is not None and cell.sd is not None:
+            if cell is not None and cell.sd:
                 text += rf" {{\scriptsize {latex_escape(over_seeds(cell).removeprefix('seeds '))}}}"
             line.append(text)
         body.append(line)

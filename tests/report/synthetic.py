@@ -1,0 +1,216 @@
+"""A results folder made up from seeds: every suite, log, picture and codebook that a report reads."""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+
+from evaluation import codebooks, rates
+from evaluation.records import Dataset, Interval, Machine, Record, measured, write
+from evaluation.statistics import mean_interval
+from latticebench.configuration import Configuration
+
+QUANTIZERS = {
+    "identity": ("identity", {"dim": 24}, math.inf, 26.3),
+    "vq": ("vq", {"codebook_size": 4096, "dim": 8}, 4096, 22.4),
+    "vq-ema": ("vq", {"codebook_size": 4096, "update": "ema"}, 4096, 22.9),
+    "simvq": ("simvq", {"codebook_size": 4096}, 4096, 23.1),
+    "lfq": ("lfq", {"dim": 12}, 4096, 22.0),
+    "bsq": ("bsq", {"dim": 12}, 4096, 22.7),
+    "fsq": ("fsq", {"levels": [8, 8, 8, 8]}, 4096, 23.3),
+    "lgq": ("lgq", {"codebook_size": 4096}, 4096, 22.6),
+    "random": ("random", {"codebook_size": 4096, "dim": 24}, 4096, 22.5),
+    "fibonacci": ("fibonacci", {"codebook_size": 4096, "dim": 24}, 4096, 21.9),
+    "leech-4096": ("leech", {"codebook_size": 4096, "subset": "random"}, 4096, 22.8),
+    "leech": ("leech", {"codebook_size": 196560}, 196560, 24.1),
+    "leech-published": ("leech-published", {}, 196560, 24.0),
+    "bsq-18": ("bsq", {"dim": 18}, 262144, 23.6),
+    "random-196560": ("random", {"codebook_size": 196560, "dim": 24}, 196560, 23.7),
+}
+SOME = ["identity", "vq", "vq-ema", "bsq", "fsq", "leech-4096", "leech", "bsq-18"]
+IMAGES, SCENES, TOKENS, PIXELS = 60, 3, 64, 64 * 64
+MACHINE = Machine(
+    hardware="a made-up processor, 2 logical cores",
+    threads=1,
+    wall_seconds=1.5,
+    peak_memory_bytes=10**9,
+    created="2026-01-01T00:00:00Z",
+    python="3.11.0",
+    packages={"torch": "2.13.0", "numpy": "2.4.6"},
+)
+
+
+def configuration(names: list[str] | None = None) -> Configuration:
+    """A configuration that needs no method to be installed."""
+    entries = {name: {"method": QUANTIZERS[name][0], "parameters": QUANTIZERS[name][1]} for name in names or QUANTIZERS}
+    for name in entries:
+        if QUANTIZERS[name][2] not in (4096, math.inf):
+            entries[name]["seeds"] = 1
+    values = {
+        "name": "synthetic",
+        "seed": 0,
+        "seeds": 2,
+        "data": {"source": "bundled-photographs", "size": 64},
+        "tokenizer": {"width": 96},
+        "quantizers": entries,
+        "geometry": {},
+        "evaluation": {},
+        "report": {},
+        "jobs": {},
+    }
+    return Configuration(Path("config/synthetic.yaml"), values)
+
+
+def record(subject, seed, suite, values, **fields) -> Record:
+    """A record of a subject of `configuration()`."""
+    quantizer = subject.spec["quantizer"]
+    split = Dataset(name="bundled-photographs", split="eval", sha256="ab" * 32, samples=IMAGES)
+    return Record(
+        subject=subject.id,
+        name=subject.name,
+        method=quantizer["method"],
+        seed=seed,
+        suite=suite,
+        parameters=quantizer["parameters"],
+        dataset=split,
+        values=values,
+        code={"evaluation": "cd" * 32},
+        weights={"model.safetensors": "ef" * 32},
+        machine=MACHINE,
+        **fields,
+    )
+
+
+def _rng(*parts) -> np.random.Generator:
+    return np.random.default_rng(int(hashlib.sha256(repr(parts).encode()).hexdigest()[:8], 16))
+
+
+def reconstruction(subject, seed, shift: float = 0.0) -> Record:
+    """PSNR and SSIM of each image: the images' own difficulty, the quantizer's level and a little noise."""
+    level = QUANTIZERS[subject.name][3] + shift
+    groups = [i * SCENES // IMAGES for i in range(IMAGES)]
+    difficulty = np.random.default_rng(0).normal(0, 2.5, IMAGES)
+    psnr = (level + difficulty + _rng(subject.name, seed).normal(0, 0.3, IMAGES)).tolist()
+    ssim = (0.5 + 0.02 * (np.asarray(psnr) - 20)).tolist()
+    values = {}
+    for key, numbers in (("psnr", psnr), ("ssim", ssim)):
+        mean, interval = mean_interval(numbers, groups)
+        values[key] = measured(mean, f"{key}-v1", interval=interval, n=IMAGES)
+    values["lpips_alex"] = values["psnr"].model_copy(
+        update={
+            "value": None,
+            "interval": None,
+            "protocol": "lpips-alex-v1",
+            "reason": "weights alexnet-owt-7be5be79.pth are missing; fetch them with `latticebench fetch lpips-alex`",
+        }
+    )
+    distance = 40 - level
+    values["fd_insuite"] = measured(
+        distance,
+        "fd-insuite-v1",
+        n=IMAGES,
+        interval=Interval(low=distance - 0.4, high=distance + 0.4, method="delete-a-group jackknife"),
+    )
+    return record(subject, seed, "reconstruction", values, samples={"psnr": psnr, "ssim": ssim}, groups=groups)
+
+
+def codebook_and_rates(subject, seed) -> list[Record]:
+    size = QUANTIZERS[subject.name][2]
+    if size == math.inf:
+        reason = "identity has no codes"
+        return [
+            record(subject, seed, "codebook", codebooks.no_codes(reason)),
+            record(subject, seed, "rates", rates.no_codes(reason)),
+        ]
+    rng = _rng(subject.name, seed, "codes")
+    codes = (size * rng.beta(0.6, 1.4, (IMAGES, TOKENS))).astype(np.int64)
+    values = codebooks.values(codes, size, None)
+    entropy = values["entropy_bits"].value
+    return [
+        record(subject, seed, "codebook", values, arrays=codebooks.histogram(codebooks.counts(codes))),
+        record(subject, seed, "rates", rates.values(size, TOKENS, PIXELS, entropy, None, IMAGES * TOKENS)),
+    ]
+
+
+def cost(subject, seed) -> Record:
+    values = {
+        "parameters": measured(1.2e6, "cost-v1"),
+        "encode_images_per_second": measured(800.0 + seed, "cost-v1", unit="images/s", machine=True),
+        "training_seconds": measured(38.0, "cost-v1", unit="s", machine=True),
+    }
+    return record(subject, seed, "cost", values)
+
+
+def geometry(name, method, size, dim, delta) -> Record:
+    return Record(
+        subject=name,
+        name=name,
+        method=method,
+        seed=None,
+        suite="geometry",
+        parameters={"codebook_size": size, "dim": dim},
+        dataset=None,
+        code={},
+        machine=MACHINE,
+        values={
+            "codebook_size": measured(size, "geometry-v1"),
+            "dim": measured(dim, "geometry-v1"),
+            "delta_min": measured(delta, "geometry-v1"),
+        },
+    )
+
+
+GEOMETRY = (
+    ("leech", "leech", 196560, 24, 1.0),
+    ("leech-published", "leech-published", 196560, 24, math.sqrt(24 / 32)),
+    ("bsq-18", "bsq", 2**18, 18, 2 / math.sqrt(18)),
+    *((f"random-{k}", "random", k, 24, 1.1 - 0.06 * math.log10(k)) for k in (1024, 4096, 16384)),
+    *((f"fibonacci-{k}", "fibonacci", k, 3, 3.3 / math.sqrt(k)) for k in (64, 256, 1024)),
+    *((f"random-3-{k}", "random", k, 3, 0.9 / k**0.9) for k in (64, 256, 1024)),
+)
+
+
+def fill(root: Path, config: Configuration, skip: frozenset[str] = frozenset()) -> Path:
+    """Writes a run's results below `root`; `skip` names quantizers that did not get so far."""
+    originals = np.random.default_rng(1).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    folder = root / "data" / config.data_hash
+    folder.mkdir(parents=True)
+    np.save(folder / "eval.npy", originals)
+    for subject in config.subjects():
+        if subject.name in skip:
+            continue
+        for seed in subject.seeds:
+            records = [reconstruction(subject, seed), *codebook_and_rates(subject, seed), cost(subject, seed)]
+            for item in records:
+                write(item, root / "records" / subject.id / f"seed{seed}" / f"{item.suite}.json")
+            _log(root, subject, seed)
+            noise = _rng(subject.name).normal(0, 60 - 2 * QUANTIZERS[subject.name][3], originals.shape)
+            path = root / "pictures" / subject.id / f"seed{seed}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, reconstructions=np.clip(originals + noise, 0, 255).astype(np.uint8))
+    for row in GEOMETRY:
+        write(geometry(*row), root / "records" / "geometry" / f"{row[0]}.json")
+    return root
+
+
+def _log(root, subject, seed) -> None:
+    import pandas as pd
+
+    steps = np.arange(0, 400)
+    rng = _rng(subject.name, seed, "log")
+    l1 = 0.06 + 0.3 * np.exp(-steps / 60) * rng.uniform(0.9, 1.1, len(steps))
+    frame = pd.DataFrame(
+        {
+            "step": steps,
+            "loss": l1 + 0.1,
+            "l1": l1,
+            "grad_norm": rng.lognormal(0, 0.3, len(steps)),
+            "lr": 1e-3,
+            "codes_used": (steps * 3).clip(max=900),
+            "seconds": steps * 0.1,
+        }
+    )
+    path = root / "tokenizers" / subject.id / f"seed{seed}" / "log.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(path)

@@ -1,0 +1,168 @@
+import csv
+import io
+import json
+import math
+import shutil
+import subprocess
+
+import pytest
+
+from evaluation import records
+from evaluation.report import build, comparisons, published, results, tables
+from latticebench.errors import BadInput
+from tests.report.synthetic import QUANTIZERS, SOME, configuration, fill, reconstruction
+
+
+@pytest.fixture(scope="module")
+def loaded(finished):
+    return results.load(*finished)
+
+
+def _csv(table):
+    return {row[table.key_field]: row for row in csv.DictReader(io.StringIO(tables.to_csv(table)))}
+
+
+def test_a_cell_is_the_mean_over_seeds_and_its_sources_say_so(loaded, finished):
+    table = tables.main(loaded)
+    row = _csv(table)["vq"]
+    config, root = finished
+    subject = config.subject("vq")
+    values = [reconstruction(subject, seed).values["psnr"] for seed in (0, 1)]
+    assert float(row["psnr"]) == pytest.approx(sum(v.value for v in values) / 2)
+    assert float(row["psnr_low"]) == pytest.approx(sum(v.interval.low for v in values) / 2)
+    assert float(row["psnr_sd"]) == pytest.approx(abs(values[0].value - values[1].value) / math.sqrt(2))
+    assert (row["psnr_n"], row["K"]) == ("2", "4096")
+    source = tables.sources(table)["rows"]["vq"]["psnr"]
+    assert source["protocol"] == "psnr-v1"
+    assert [records.read(root / path).values["psnr"].value for path in source["records"]] == [v.value for v in values]
+
+
+def test_identity_leads_as_the_ceiling_and_unequal_sizes_stand_apart(loaded):
+    table = tables.main(loaded)
+    assert table.rows[0].key == "identity"
+    groups = dict(table.groups)
+    assert [group for group in groups][1] == "Equal codebook size: K = 4,096"
+    assert {row.key for row in groups["Other codebook sizes: not at equal rate"]} == {
+        name for name in SOME if QUANTIZERS[name][2] not in (4096, math.inf)
+    }
+
+
+def test_an_empty_cell_keeps_its_reason(loaded):
+    table = tables.main(loaded)
+    row = _csv(table)["vq"]
+    assert row["lpips_alex"] == ""
+    assert "latticebench fetch" in row["lpips_alex_reason"]
+    assert "LPIPS (AlexNet): not measured" in tables.to_markdown(table)
+    assert "codes" in _csv(table)["identity"]["codes_used_reason"]
+
+
+def test_two_protocols_never_share_a_column(tmp_path):
+    config = configuration(["vq", "bsq"])
+    root = fill(tmp_path, config)
+    subject = config.subject("bsq")
+    path = root / "records" / subject.id / "seed0" / "reconstruction.json"
+    path.write_text(path.read_text().replace('"psnr-v1"', '"psnr-v2"'))
+    with pytest.raises(BadInput, match=r"psnr-v[12].*psnr-v[12]"):
+        tables.main(results.load(config, root))
+    other = root / "records" / subject.id / "seed1" / "reconstruction.json"
+    other.write_text(other.read_text().replace('"psnr-v1"', '"psnr-v2"'))
+    with pytest.raises(BadInput, match=r"column 'psnr'.*psnr-v1.*psnr-v2"):
+        tables.main(results.load(config, root))
+
+
+def _two(tmp_path, lead):
+    config = configuration(["vq", "fsq"])
+    root = fill(tmp_path, config)
+    for seed in (0, 1):
+        level = QUANTIZERS["vq"][3] - QUANTIZERS["fsq"][3] + lead
+        records.write(
+            reconstruction(config.subject("fsq"), seed, level),
+            root / "records" / config.subject("fsq").id / f"seed{seed}" / "reconstruction.json",
+        )
+    return results.load(config, root)
+
+
+@pytest.mark.parametrize(("lead", "marked"), [(1.0, {("fsq", "psnr")}), (0.0, set())])
+def test_best_is_marked_only_where_the_difference_is_real(tmp_path, lead, marked):
+    loaded = _two(tmp_path, lead)
+    found = tables.main(loaded).best
+    assert {pair for pair in found if pair[1] == "psnr"} == marked
+    difference = comparisons.difference(loaded.entry("fsq"), loaded.entry("vq"), "psnr")
+    assert difference.real == bool(marked)
+    assert difference.low < lead < difference.high or abs(difference.value - lead) < 0.2
+
+
+def test_geometry_stands_beside_the_printed_numbers(loaded):
+    row = _csv(tables.geometry(loaded))
+    assert row["leech-published"]["published"] == "0.866"
+    assert abs(float(row["leech-published"]["difference"])) < 5e-4
+    assert abs(float(row["bsq-18"]["difference"])) < 5e-4
+    assert row["leech"]["published"] == ""
+
+
+def test_published_numbers_keep_conflicts_and_huge_codebooks():
+    twelve = published.find("gfid", method="infinity-cc-12layer leech-published")
+    assert [number.value for number in twelve] == [3.15]
+    assert max(number.codebook_size or 0 for number in published.numbers()) == 2**64
+    assert all(number.protocol for number in published.numbers())
+    authors_first = published._settle(
+        [
+            number.__class__(**{**number.__dict__, "confidence": confidence, "value": value})
+            for number, confidence, value in [(twelve[0], "secondary", 1.0), (twelve[0], "authors", 2.0)]
+        ]
+    )
+    assert (authors_first.value, authors_first.conflicts) == (2.0, (1.0,))
+
+
+def test_an_unfinished_run_says_what_is_missing(tmp_path):
+    config = configuration(["identity", "vq", "lgq"])
+    root = fill(tmp_path, config, skip=frozenset({"lgq"}))
+    (root / "running" / config.subject("lgq").id / "seed0").mkdir(parents=True)
+    gaps = {gap.what: gap.why for gap in results.load(config, root).gaps}
+    assert gaps["lgq, seed 0: reconstruction, codebook, rates, cost"] == "training began and did not end"
+    assert gaps["lgq, seed 1: reconstruction, codebook, rates, cost"] == "training has not begun"
+    made = build.build(config, root)
+    page = made.page.read_text()
+    assert "training began and did not end" in page and "2 parts missing" in page
+
+
+def test_an_empty_folder_still_gives_a_page(tmp_path):
+    made = build.build(configuration(["identity", "vq"]), tmp_path)
+    assert "No record yet" in made.page.read_text()
+
+
+def test_files_are_the_same_every_time(made, tmp_path):
+    config, root = made
+    before = {
+        path: path.read_bytes() for folder in ("tables", "figures", "report") for path in (root / folder).iterdir()
+    }
+    build.build(config, root)
+    assert [path.name for path, text in before.items() if path.read_bytes() != text] == []
+    sidecar = json.loads((root / "tables" / "main.sources.json").read_text())
+    assert all(
+        (root / path).is_file() for row in sidecar["rows"].values() for c in row.values() for path in c["records"]
+    )
+
+
+def test_latex_is_escaped():
+    assert tables.latex_escape(r"50% of a_b & {x} \ ± √ 漢") == (
+        r"50\% of a\_b \& \{x\} \textbackslash{} $\pm$ $\surd$ [U+6F22]"
+    )
+
+
+@pytest.mark.tex
+def test_latex_compiles(made, tmp_path):
+    _, root = made
+    inputs = "\n".join(path.read_text() for path in sorted((root / "tables").glob("*.tex")))
+    (tmp_path / "all.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n" + inputs + "\\end{document}\n"
+    )
+    done = subprocess.run(
+        [shutil.which("pdflatex"), "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
