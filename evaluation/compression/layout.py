@@ -1,10 +1,15 @@
 """How an image of any size becomes tokens: tiles of the tokenizer's size, and their order in the file."""
 
 import dataclasses
+import hashlib
+import json
+from pathlib import Path
 
 import numpy as np
 
-from latticebench.errors import BadInput
+from evaluation.compression.digits import MAX_CODEBOOK
+from latticebench.errors import BadInput, Missing
+from latticebench.files import sha256
 
 GROUP = 64
 """Tiles that are coded together. It bounds what a network prior holds at once, and is part of the format."""
@@ -35,6 +40,32 @@ class Layout:
         """Tokens of an image's file."""
         rows, columns = self.tiles(height, width)
         return rows * columns * self.tokens_per_tile
+
+
+def of_folder(folder: str | Path) -> Layout:
+    """The layout of a tokenizer's folder, read without building the tokenizer: its description and its weights' hash.
+
+    The fingerprint covers the weights and the quantizer's own fingerprint. Raises Missing where the folder is no
+    finished tokenizer, BadInput where it is damaged or its tokenizer has no codes or more than 2^62.
+    """
+    folder = Path(folder)
+    description, weights = folder / "tokenizer.json", folder / "model.safetensors"
+    if not description.is_file() or not weights.is_file():
+        raise Missing(f"{folder} is not a finished tokenizer (tokenizer.json and model.safetensors)")
+    try:
+        facts = json.loads(description.read_text())
+        size, scales, codebook_size = int(facts["image_size"]), facts["scales"], int(facts["codebook_size"])
+        own, stated = str(facts["fingerprint"]), facts["weights_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{description} is damaged or older than the codec ({error!r}); train again") from error
+    if sha256(weights) != stated:
+        raise BadInput(f"{weights} is not the file that {description} describes; train again")
+    if codebook_size < 1:
+        raise BadInput(f"{folder}: a tokenizer without codes has no tokens to code")
+    if codebook_size > MAX_CODEBOOK:
+        raise BadInput(f"{folder}: {codebook_size} codes are more than the 2^62 that a token file holds")
+    fingerprint = hashlib.sha256(f"{own}/{stated}".encode()).hexdigest()
+    return Layout(fingerprint, codebook_size, size, tuple((side, side) for side in scales))
 
 
 def cut(image: np.ndarray, tile: int) -> np.ndarray:
