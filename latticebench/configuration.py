@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from latticebench.errors import BadInput
-from latticebench.files import canonical_json, hash8
+from latticebench.files import canonical_json, hash8, sha256
 
 SCHEMA = Path(__file__).resolve().parents[1] / "workflow" / "schemas" / "config.schema.yaml"
 
@@ -54,10 +54,14 @@ class Configuration:
         result = []
         for name, entry in self.values["quantizers"].items():
             tokenizer = merge(self.values["tokenizer"], entry.get("tokenizer", {}))
+            quantizer = {key: entry[key] for key in ("method", "module", "parameters") if key in entry}
+            if "module" in quantizer:
+                # A changed file is another method: it gets paths of its own, and only its jobs run.
+                quantizer["module_sha256"] = sha256(self.path.parent / quantizer["module"])
             spec = {
                 "data": self.values["data"],
                 "tokenizer": tokenizer,
-                "quantizer": {key: entry[key] for key in ("method", "module", "parameters") if key in entry},
+                "quantizer": quantizer,
                 "seed": self.values["seed"],
             }
             result.append(Subject(name, spec, tuple(range(entry.get("seeds", self.values["seeds"])))))
