@@ -1,7 +1,7 @@
 """Pixel metrics of one image pair at a time, computed for whole batches: uint8 (N, H, W, 3) -> float64 (N,)."""
 
-import functools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_SIDE = 161
 """The shortest side that leaves the fifth scale a whole window: 160 / 16 = 10 < 11."""
 _WINDOW, _SIGMA = 11, 1.5
-_AT_ONCE = 8  # images; more spill out of a core's cache and take twice as long
+_KERNEL = [math.exp(-((i - _WINDOW // 2) ** 2) / (2 * _SIGMA**2)) for i in range(_WINDOW)]
+_KERNEL = [weight / sum(_KERNEL) for weight in _KERNEL]
+_PIXELS_AT_ONCE = 2**15
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -55,8 +57,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     if min(a.shape[1:3]) < _WINDOW:
         raise ValueError(f"SSIM needs sides of at least {_WINDOW} px, got {a.shape[1]} x {a.shape[2]}")
-    parts = [slice(start, start + _AT_ONCE) for start in range(0, len(a), _AT_ONCE)]
-    return np.concatenate([_terms(_planes(a[part]), _planes(b[part]))[0].mean(dim=1).numpy() for part in parts])
+    return np.concatenate([_terms(_planes(x), _planes(y))[0].mean(dim=1).numpy() for x, y in _parts(a, b)])
 
 
 def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -66,7 +67,10 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     if min(a.shape[1:3]) < MS_SSIM_SIDE:
         raise ValueError(f"MS-SSIM needs sides above 160 px, got {a.shape[1]} x {a.shape[2]}")
-    x, y = _planes(a), _planes(b)
+    return np.concatenate([_ms_ssim(_planes(x), _planes(y)) for x, y in _parts(a, b)])
+
+
+def _ms_ssim(x: Tensor, y: Tensor) -> np.ndarray:
     result = torch.ones(x.shape[:2], dtype=torch.float64)
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         similarity, contrast = _terms(x, y)
@@ -76,6 +80,13 @@ def ms_ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             odd = [side % 2 for side in x.shape[2:]]
             x, y = (torch.nn.functional.avg_pool2d(plane, 2, padding=odd) for plane in (x, y))
     return result.mean(dim=1).numpy()
+
+
+def _parts(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Few images at a time: more of them spill out of a core's cache and take twice as long."""
+    step = max(1, _PIXELS_AT_ONCE // (a.shape[1] * a.shape[2]))
+    for start in range(0, len(a), step):
+        yield a[start : start + step], b[start : start + step]
 
 
 def _planes(images: np.ndarray) -> Tensor:
@@ -93,16 +104,14 @@ def _terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Gaussian means of the windows that lie wholly inside the image: two products with banded matrices."""
-    return _band(x.shape[2]) @ x @ _band(x.shape[3]).T
+    """Gaussian means of the windows that lie wholly inside the image."""
+    return _blur_rows(_blur_rows(x, 2), 3)
 
 
-@functools.lru_cache(maxsize=32)
-def _band(side: int) -> Tensor:
-    """(side − 10, side): row i holds the window's weights from column i on."""
-    offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
-    kernel = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
-    band = torch.zeros(side - _WINDOW + 1, side, dtype=torch.float64)
-    for row in range(len(band)):
-        band[row, row : row + _WINDOW] = kernel / kernel.sum()
-    return band
+def _blur_rows(x: Tensor, axis: int) -> Tensor:
+    """One axis of the window as shifted sums in place: five times faster than torch's float64 convolution."""
+    length = x.shape[axis] - _WINDOW + 1
+    result = _KERNEL[0] * x.narrow(axis, 0, length)
+    for shift in range(1, _WINDOW):
+        result.add_(x.narrow(axis, shift, length), alpha=_KERNEL[shift])
+    return result
