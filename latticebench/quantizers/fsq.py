@@ -26,7 +26,9 @@ class FSQ(Quantizer):
 
     name = "fsq"
     title = "Finite scalar quantization"
-    reference = Reference("Mentzer et al., Finite Scalar Quantization", 2023, "https://arxiv.org/abs/2309.15505")
+    reference = Reference(
+        "Mentzer et al., Finite Scalar Quantization: VQ-VAE Made Simple", 2023, "https://arxiv.org/abs/2309.15505"
+    )
 
     @dataclasses.dataclass(frozen=True)
     class Parameters:
@@ -128,7 +130,9 @@ class FSQ(Quantizer):
         """half, offset, shift and ⌊L/2⌋ on a tensor's device, in its precision; each (d,)."""
         key = (like.device, like.dtype)
         if key not in self._placed:
-            self._placed[key] = [torch.tensor(values, device=like.device, dtype=like.dtype) for values in self._constants]
+            self._placed[key] = [
+                torch.tensor(values, device=like.device, dtype=like.dtype) for values in self._constants
+            ]
         return self._placed[key]
 
     def _bound(self, z: Tensor) -> Tensor:

@@ -28,8 +28,10 @@ class LeechCodebook(FixedSphere):
 
     def _choose(self, parameters: Any) -> None:
         whole = parameters.codebook_size == leech.SIZE
-        rows = torch.arange(leech.SIZE) if whole else leech.subset(
-            parameters.codebook_size, parameters.subset, parameters.seed
+        rows = (
+            torch.arange(leech.SIZE)
+            if whole
+            else leech.subset(parameters.codebook_size, parameters.subset, parameters.seed)
         )
         self.whole = whole
         points = torch.empty(0, leech.DIM) if whole else leech.vectors(rows, codebook=self.rows_of)

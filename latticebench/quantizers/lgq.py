@@ -27,7 +27,7 @@ class LGQ(Quantizer):
 
     name = "lgq"
     title = "Learnable geometric quantization"
-    reference = Reference("Learnable Geometric Quantization", 2026, "https://arxiv.org/abs/2602.16086")
+    reference = Reference("LGQ, arXiv:2602.16086", 2026, "https://arxiv.org/abs/2602.16086")
 
     @dataclasses.dataclass(frozen=True)
     class Parameters:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-
 CPU_TILE_MB = 4.0
 """On a CPU tiles that stay in its cache are several times faster than large ones."""
 

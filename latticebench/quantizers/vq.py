@@ -31,7 +31,9 @@ class VQ(Quantizer):
 
     name = "vq"
     title = "Vector quantization"
-    reference = Reference("van den Oord et al., Neural Discrete Representation Learning", 2017, "https://arxiv.org/abs/1711.00937")
+    reference = Reference(
+        "van den Oord et al., Neural Discrete Representation Learning", 2017, "https://arxiv.org/abs/1711.00937"
+    )
 
     @dataclasses.dataclass(frozen=True)
     class Parameters:
@@ -86,9 +88,11 @@ class VQ(Quantizer):
         self.normalize = parameters.metric == "cosine"
         weight = _initial(parameters)
         if parameters.update == "ema":
+            # As if every code had just restarted: from a count of 1 a code would take hundreds of steps to die.
+            self._first_count = parameters.restart_threshold or 1.0
             self.register_buffer("weight", weight)
-            self.register_buffer("ema_count", torch.ones(self.codebook_size))
-            self.register_buffer("ema_sum", weight.clone())
+            self.register_buffer("ema_count", torch.full((self.codebook_size,), self._first_count))
+            self.register_buffer("ema_sum", weight * self._first_count)
         else:
             self.weight = nn.Parameter(weight)
         if parameters.update == "ema" or parameters.init == "data":
@@ -161,7 +165,7 @@ class VQ(Quantizer):
                 return
             self.weight.copy_(draws.first_tokens(tokens, counts, self.codebook_size, self.p.seed))
             if self.p.update == "ema":
-                self.ema_sum.copy_(self.weight)
+                self.ema_sum.copy_(self.weight * self._first_count)
             self._waiting = False
         self.steps.add_(1)
 

@@ -1,0 +1,44 @@
+"""torch.compile gives the results of eager mode: vectors, codes, loss, gradients and moved buffers."""
+
+import pytest
+import torch
+from quantizer_cases import CASES
+
+from latticebench.quantizers import create
+
+SKIPPED = {"leech", "leech-published"}
+"""The whole shell's search compiles by a path of its own; tests/lattices has it."""
+
+
+def step(quantizer, call, z):
+    z = z.clone().requires_grad_()
+    out = call(z)
+    (out.vectors.square().mean() + out.loss).backward()
+    gradients = [z.grad, *(p.grad for p in quantizer.parameters() if p.grad is not None)]
+    return [out.vectors, *([] if out.indices is None else [out.indices]), out.loss, *gradients]
+
+
+def compare(case, backend):
+    torch._dynamo.reset()
+    name, parameters = CASES[case]
+    eager, compiled = create(name, **parameters).train(), create(name, **parameters).train()
+    call = torch.compile(compiled, backend=backend)
+    for seed in range(2):
+        z = torch.randn(32, eager.dim, generator=torch.Generator().manual_seed(seed))
+        for a, b in zip(step(eager, eager, z), step(compiled, call, z), strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+    for key, value in eager.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "case", ["vq-cosine", "vq-ema-data", "simvq", "lfq", "bsq-group", "fsq", "lgq", "random", "leech-subset"]
+)
+def test_aot_eager(case):
+    compare(case, "aot_eager")
+
+
+@pytest.mark.inductor
+@pytest.mark.parametrize("case", sorted(set(CASES) - SKIPPED))
+def test_inductor(case):
+    compare(case, "inductor")
