@@ -9,5 +9,7 @@ rule geometry:
         runtime=240,
     params:
         geometry=CONFIG.values["geometry"],
+    message:
+        "Measuring the geometry of the fixed codebooks"
     shell:
         "{RUN} evaluation.geometry --config {CONFIG_FILE} --out {ROOT}/records/geometry > {log} 2>&1"

@@ -9,5 +9,7 @@ rule data:
     resources:
         mem_mb=2000,
         runtime=120,
+    message:
+        "Preparing the images"
     shell:
         "{RUN} latticebench.data.prepare --config {CONFIG_FILE} --out {DATA} > {log} 2>&1"

@@ -13,6 +13,8 @@ rule judge:
         runtime=240,
     params:
         evaluation=CONFIG.values["evaluation"],
+    message:
+        "Judging {wildcards.subject}, seeds {wildcards.seeds}"
     shell:
         "{RUN} evaluation.judge --config {CONFIG_FILE} --subject {wildcards.subject}"
         " --seeds {wildcards.seeds} --data {DATA} --root {ROOT} > {log} 2>&1"

@@ -12,5 +12,7 @@ rule report:
         runtime=60,
     params:
         report=CONFIG.values["report"],
+    message:
+        "Writing tables, figures and the report"
     shell:
         "{RUN} evaluation.report --config {CONFIG_FILE} --root {ROOT} > {log} 2>&1"

@@ -12,6 +12,8 @@ rule tokenizer:
         gpu=JOBS["gpus"],
         mem_mb=JOBS["mem_mb"],
         runtime=JOBS["runtime"],
+    message:
+        "Training {wildcards.subject}, seeds {wildcards.seeds}"
     shell:
         "{RUN} latticebench.tokenizers.train --config {CONFIG_FILE} --subject {wildcards.subject}"
         " --seeds {wildcards.seeds} --data {DATA} --out {ROOT} > {log} 2>&1"
