@@ -82,6 +82,24 @@ _ALL = (
     Metric(
         "min_frequency", "Min. frequency", "", None, "Share of tokens that carry the least used of the used codes.", 7
     ),
+    # Codebooks as sets of points
+    Metric("dim", "d", "", None, "Dimension of the code vectors.", 0),
+    Metric("bits", "Bits", "bits", None, "log2 K.", 2),
+    Metric("delta_min", "δ_min", "", "higher", "Smallest distance between two code vectors at unit length."),
+    Metric("delta_angle", "Angle", "degrees", "higher", "The angle of δ_min.", 2),
+    Metric("delta_bound", "δ_min bound", "", None, "No K unit vectors are farther apart: K disjoint caps fit.", 3),
+    Metric("mse_unit", "MSE", "", "lower", "Mean squared error on uniform directions, code vectors of unit length.", 4),
+    Metric(
+        "mse_best_radius", "MSE, best radius", "", "lower", "The same with all code vectors at the best one length.", 4
+    ),
+    Metric("mse_bound", "MSE bound", "", None, "No K unit vectors have less: every cell a spherical cap.", 4),
+    Metric("mse_gap_db", "Gap to bound", "dB", "lower", "MSE above the spherical-cap bound.", 3),
+    Metric(
+        "covering_angle", "Covering ≥", "degrees", "lower", "Largest angle found from a direction to its code vector.", 2
+    ),
+    Metric(
+        "use_entropy_bits", "Use", "bits", "higher", "Entropy of the codes of uniform directions (Miller–Madow).", 3
+    ),
     # Rates
     Metric("ceil_bpp", "⌈bpp⌉", "bpp", "lower", "Tokens times ceil(log2 K), divided by pixels.", 4),
     Metric("nominal_bpp", "Nominal bpp", "bpp", "lower", "Tokens times log2 K, divided by pixels.", 4),

@@ -199,7 +199,14 @@ def _left_over(work, zero_fours):
             value = largest(value, largest(e0 + f0, o0 + p0))
             value = largest(value, largest(e1 + f1, o1 + p1))
             value = largest(value, largest(e2 + f2, o2 + p2))
-        e0, o0, e1, o1, e2, o2 = largest(e0, f0), largest(o0, p0), largest(e1, f1), largest(o1, p1), largest(e2, f2), largest(o2, p2)
+        e0, o0, e1, o1, e2, o2 = (
+            largest(e0, f0),
+            largest(o0, p0),
+            largest(e1, f1),
+            largest(o1, p1),
+            largest(e2, f2),
+            largest(o2, p2),
+        )
         value = largest(value, largest(e0 + e1, o0 + o1))
         value = largest(value, largest(e0 + e2, o0 + o2))
         value = largest(value, largest(e1 + e2, o1 + o2))
