@@ -29,7 +29,7 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 def to_float(images: np.ndarray) -> Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(255)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def _parts(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarra
 
 def _planes(images: np.ndarray) -> Tensor:
     # float64: E[x²] − E[x]² of values up to 255² loses in float32 what the parity test asks for.
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).double()
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).double()
 
 
 def _terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
