@@ -127,12 +127,13 @@ class UnitAttention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
+        self.register_buffer("k_bias", torch.zeros(width))  # not learned; released files carry it
         self.v_bias = nn.Parameter(torch.zeros(width))
         self.log_factor = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4.0)))
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, angles: Tensor | None, mask: Tensor | None, cache: Cache | None) -> Tensor:
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        bias = torch.cat([self.q_bias, self.k_bias, self.v_bias])
         q, k, v = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q = F.normalize(q, dim=-1) * self.log_factor.clamp(max=LARGEST_LOG_FACTOR).exp()
         k = F.normalize(k, dim=-1)
