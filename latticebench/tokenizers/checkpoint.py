@@ -18,7 +18,13 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "tokenizer.json"
 
 
-def save(tokenizer: Tokenizer, folder: Path, tokenizer_options: dict[str, Any], quantizer: dict[str, Any], metadata: dict[str, Any]) -> None:
+def save(
+    tokenizer: Tokenizer,
+    folder: Path,
+    tokenizer_options: dict[str, Any],
+    quantizer: dict[str, Any],
+    metadata: dict[str, Any],
+) -> None:
     """Writes a tokenizer; the description last, so a folder that has one is whole.
 
     tokenizer_options, quantizer: what `build` was given. metadata: further JSON-like facts, kept as they are.

@@ -161,6 +161,7 @@ class ResidualScales(nn.Module):
         """The sizes of all scales. Raises ValueError where the feature map is not the last scale's square."""
         last = self.scales.sides[-1]
         if features.shape[-2:] != (last, last):
-            raise ValueError(f"features must be {last} x {last} for scales {self.scales.sides}, "
-                             f"got {tuple(features.shape[-2:])}")
+            raise ValueError(
+                f"features must be {last} x {last} for scales {self.scales.sides}, got {tuple(features.shape[-2:])}"
+            )
         return [(side, side) for side in self.scales.sides]

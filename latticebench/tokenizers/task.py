@@ -24,7 +24,9 @@ class TokenizerTask:
     images: (N, H, W, 3) uint8 with sides of at least the tokenizer's `image_size`.
     """
 
-    def __init__(self, name: str, tokenizer: Tokenizer, images: np.ndarray, batch_size: int, flips: bool, seed: int) -> None:
+    def __init__(
+        self, name: str, tokenizer: Tokenizer, images: np.ndarray, batch_size: int, flips: bool, seed: int
+    ) -> None:
         self.name = name
         self.model = tokenizer
         self.images = images

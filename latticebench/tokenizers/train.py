@@ -31,7 +31,9 @@ FILES = ("log.parquet", "model.safetensors", "tokenizer.json")
 @click.option("--out", required=True, type=Path, help="Results folder of the configuration.")
 @click.option("--threads", type=int, help="CPU threads; default: OMP_NUM_THREADS, else all cores.")
 @click.option("--device", help="cpu or cuda; default: cuda where there is one.")
-@click.option("--checkpoint-seconds", type=float, default=5.0, show_default=True, help="Least time between checkpoints.")
+@click.option(
+    "--checkpoint-seconds", type=float, default=5.0, show_default=True, help="Least time between checkpoints."
+)
 @click.option("--checkpoint-steps", type=int, help="Also write one every so many steps.")
 def command(
     config_path: Path,
@@ -103,7 +105,12 @@ def train_seed(
     tokenizer.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     recipe = Options.of(options["training"])
     task = TokenizerTask(
-        f"{subject.name} seed {seed}", tokenizer, data.train.images, recipe.batch_size, options["training"]["flips"], root
+        f"{subject.name} seed {seed}",
+        tokenizer,
+        data.train.images,
+        recipe.batch_size,
+        options["training"]["flips"],
+        root,
     )
     running = out / "running" / subject.id / f"seed{seed}"
     identity = {"specification": hash8(spec), "data": data.train.sha256, "seed": str(seed)}

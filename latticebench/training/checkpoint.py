@@ -34,7 +34,7 @@ class State:
     step: int
     seconds: float
     model: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    optimizer: dict[str, Tensor]
     random: Tensor
     rows: list[dict[str, float]]
     identity: dict[str, str]
@@ -92,13 +92,7 @@ def _paths(folder: Path) -> list[Path]:
 
 def _flatten(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = {f"model/{key}": value for key, value in state.model.items()}
-    scalars: dict[str, dict[str, Any]] = {}
-    for index, entries in state.optimizer["state"].items():
-        for key, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{index}/{key}"] = value
-            else:
-                scalars.setdefault(str(index), {})[key] = value
+    tensors |= {f"optimizer/{key}": value for key, value in state.optimizer.items()}
     tensors["random"] = state.random
     # Tied entries would share memory, which safetensors refuses; a clone costs little beside the write.
     tensors = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
@@ -108,7 +102,6 @@ def _flatten(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "rows": state.rows,
         "identity": state.identity,
         "fingerprint": state.fingerprint,
-        "optimizer": {"scalars": scalars, "groups": state.optimizer["param_groups"]},
     }
     return tensors, plain
 
@@ -122,21 +115,20 @@ def _read(path: Path) -> State:
     if metadata["sha256"] != _digest(tensors):
         raise ValueError("its tensors differ from their checksum")
     plain = json.loads(metadata["state"])
-    entries: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in plain["optimizer"]["scalars"].items()}
-    for name, value in tensors.items():
-        if name.startswith("optimizer/"):
-            _, index, key = name.split("/", 2)
-            entries.setdefault(int(index), {})[key] = value
     return State(
         step=plain["step"],
         seconds=plain["seconds"],
-        model={key.removeprefix("model/"): value for key, value in tensors.items() if key.startswith("model/")},
-        optimizer={"state": entries, "param_groups": plain["optimizer"]["groups"]},
+        model=_below("model/", tensors),
+        optimizer=_below("optimizer/", tensors),
         random=tensors["random"],
         rows=plain["rows"],
         identity=plain["identity"],
         fingerprint=plain["fingerprint"],
     )
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from latticebench.errors import BadInput, LatticebenchError
 from latticebench.training import checkpoint
+from latticebench.training.adamw import AdamW
 from latticebench.training.options import Options
 
 log = logging.getLogger(__name__)
@@ -78,14 +79,7 @@ def train(task: Task, options: Options, saving: Saving, identity: dict[str, str]
     state = checkpoint.newest(saving.folder, identity)
     if state is None:
         task.initialize()
-    # Made after `initialize`, which may change parameters but must not leave moments behind.
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=options.learning_rate,
-        betas=options.betas,
-        weight_decay=options.weight_decay,
-        fused=True,
-    )
+    optimizer = AdamW(model.parameters(), options.betas, options.weight_decay)
     start, seconds, rows = 0, 0.0, []
     if state is not None:
         start, seconds, rows = state.step, state.seconds, list(state.rows)
@@ -123,7 +117,7 @@ class _Run:
         self,
         task: Task,
         options: Options,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AdamW,
         device: torch.device,
         rows: list[dict[str, float]],
         seconds: float,
@@ -140,12 +134,11 @@ class _Run:
 
     def step(self, step: int) -> None:
         options, model = self.options, self.task.model
-        for group in self.optimizer.param_groups:
-            group["lr"] = options.rate(step)
+        self.optimizer.rate = options.rate(step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             losses = self.task.losses(step, step / options.steps)
         loss = losses["loss"]
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         limit = options.clip_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
@@ -181,12 +174,14 @@ class _Run:
         )
 
 
-def _restore(task: Task, optimizer: torch.optim.Optimizer, state: checkpoint.State, folder: Path) -> None:
+def _restore(task: Task, optimizer: AdamW, state: checkpoint.State, folder: Path) -> None:
     try:
         task.model.load_state_dict(state.model)
         optimizer.load_state_dict(state.optimizer)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise BadInput(f"the checkpoints in {folder} do not fit this model: {error}; delete them to start again") from error
+        raise BadInput(
+            f"the checkpoints in {folder} do not fit this model: {error}; delete them to start again"
+        ) from error
     if task.fingerprint() != state.fingerprint:
         raise BadInput(
             f"the checkpoints in {folder} hold quantizer {state.fingerprint[:12]}, this version builds"
