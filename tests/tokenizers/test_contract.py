@@ -38,7 +38,7 @@ def test_reconstruct_is_decode_of_encode(name, linear_path):
         # The training path gives the same pixels.
         assert torch.equal(tokenizer(images).images.clamp(0, 1), decoded)
     assert decoded.shape == images.shape
-    assert 0 <= decoded.min() and decoded.max() <= 1
+    assert decoded.min() >= 0 and decoded.max() <= 1
 
 
 def test_other_sizes_than_the_trained_one():

@@ -1,4 +1,5 @@
 import errno
+import itertools
 import logging
 import os
 import signal
@@ -211,6 +212,6 @@ def test_rate():
     rates = [options.rate(step) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert max(rates) == 1.0
-    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
     assert 0.1 < rates[-1] < 0.11
     assert helpers.options(steps=2, warmup_steps=50, learning_rate=1.0).rate(1) == 1.0
