@@ -188,6 +188,11 @@ class Bundled:
         }
 
 
+def scene_pixels(name: str) -> list[np.ndarray]:
+    """The whole images (H, W, 3) uint8 of a scene. Raises Missing where its package is not installed."""
+    return [_pixels(file) for file in SCENES[name].files]
+
+
 def _path(package: str, path: str) -> Path:
     spec = importlib.util.find_spec(package)
     folders = list(spec.submodule_search_locations or []) if spec else []
