@@ -95,7 +95,12 @@ _ALL = (
     Metric("mse_bound", "MSE bound", "", None, "No K unit vectors have less: every cell a spherical cap.", 4),
     Metric("mse_gap_db", "Gap to bound", "dB", "lower", "MSE above the spherical-cap bound.", 3),
     Metric(
-        "covering_angle", "Covering ≥", "degrees", "lower", "Largest angle found from a direction to its code vector.", 2
+        "covering_angle",
+        "Covering ≥",
+        "degrees",
+        "lower",
+        "Largest angle found from a direction to its code vector.",
+        2,
     ),
     Metric(
         "use_entropy_bits", "Use", "bits", "higher", "Entropy of the codes of uniform directions (Miller–Madow).", 3
@@ -120,6 +125,36 @@ _ALL = (
         4,
     ),
     Metric("bpp", "bpp", "bpp", "lower", "Coded bytes times 8, headers included, divided by pixels.", 4),
+    Metric(
+        "bpp_uniform",
+        "bpp (uniform)",
+        "bpp",
+        "lower",
+        "Coded bytes times 8, headers included; prior: all codes equally likely.",
+        4,
+    ),
+    Metric("prior_bpp_uniform", "Prior bpp (uniform)", "bpp", "lower", "Cross-entropy under the uniform prior.", 4),
+    Metric("verified_uniform", "Verified (uniform)", "", None, "Files decoded to the same tokens in a new process.", 0),
+    Metric(
+        "bpp_static",
+        "bpp (static)",
+        "bpp",
+        "lower",
+        "Coded bytes times 8, headers included; prior: frequencies of the training tokens.",
+        4,
+    ),
+    Metric("prior_bpp_static", "Prior bpp (static)", "bpp", "lower", "Cross-entropy under the static prior.", 4),
+    Metric("verified_static", "Verified (static)", "", None, "Files decoded to the same tokens in a new process.", 0),
+    Metric(
+        "bpp_network",
+        "bpp (network)",
+        "bpp",
+        "lower",
+        "Coded bytes times 8, headers included; prior: a raster transformer trained on the training tokens.",
+        4,
+    ),
+    Metric("prior_bpp_network", "Prior bpp (network)", "bpp", "lower", "Cross-entropy under the network prior.", 4),
+    Metric("verified_network", "Verified (network)", "", None, "Files decoded to the same tokens in a new process.", 0),
     # Cost
     Metric("parameters", "Parameters", "", "lower", "Learnable parameters of encoder, quantizer and decoder.", 0),
     Metric("flops_encode", "Encode FLOPs", "FLOP", "lower", "Floating-point operations to encode one image.", 0),

@@ -62,6 +62,18 @@ _SSIM = {
 }
 _LPIPS = {"version": "0.1", "scaling": "2x − 1 for x in [0, 1]", "resize": "none", "aggregate": "mean of images"}
 
+_CODED = {
+    "formula": "8 x bytes of the token file / pixels of the image",
+    "file": "format 1: header of 24 bytes, checksum of 4, range-coded tokens (docs/compression.md)",
+    "aggregate": "mean over images",
+    "size": "tiles of the tokenizer's image size, the last row and column padded with the edge",
+}
+_PRIORS = {
+    "uniform": "every code equally likely",
+    "static": "frequencies of the training tokens, absolute discounting, an escape for unseen codes",
+    "network": "raster transformer trained on the training tokens, evaluated in exact integers, each tile by itself",
+}
+
 _ALL = (
     Protocol(
         "psnr",
@@ -343,6 +355,42 @@ _ALL = (
         ("bpp",),
         {"formula": "8 x bytes of the coded file, headers included / pixels", "aggregate": "mean over images"},
         "Codecs whose files were written and read back.",
+    ),
+    *(
+        Protocol(
+            f"bpp-{kind}",
+            1,
+            (f"bpp_{kind}",),
+            {**_CODED, "prior": prior},
+            "Codecs whose files were written and read back, headers included.",
+        )
+        for kind, prior in _PRIORS.items()
+    ),
+    *(
+        Protocol(
+            f"prior-bpp-{kind}",
+            1,
+            (f"prior_bpp_{kind}",),
+            {
+                "formula": "−log2 of the probability of the image's tokens / its pixels, mean over images",
+                "prior": prior,
+            },
+            "Cross-entropies of priors of the same kind.",
+        )
+        for kind, prior in _PRIORS.items()
+    ),
+    *(
+        Protocol(
+            f"verified-{kind}",
+            1,
+            (f"verified_{kind}",),
+            {
+                "formula": "files whose tokens a fresh process decodes from file, tokenizer and prior alone",
+                "prior": prior,
+            },
+            "Equal to the number of coded files, or the stage fails.",
+        )
+        for kind, prior in _PRIORS.items()
     ),
     Protocol(
         "cost",
