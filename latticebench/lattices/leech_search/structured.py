@@ -66,8 +66,8 @@ def nearest_tile(z: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
     coset, l1 = group.clamp(max=turyn.LEFT_OVER - 1) >> 3, group & 7
     l2, combination_gap = _second_label(r, d, coset, l1)
-    sign_row, sign_gap = _sign_row(by_sign.view(3, 8, -1), coset, l1, l2, tables)
-    octad_row, octad_gap = _octad_row(z.t(), coset, l1, l2, tables)
+    sign_row, sign_gap = sign_row(by_sign.view(3, 8, -1), coset, l1, l2, tables)
+    octad_row, octad_gap = octad_row(z.t(), coset, l1, l2, tables)
     left_row = _octad_index(z.t(), tables["left_octads"][left_octad], tables)
 
     is_sign, is_octad = group < turyn.SIGN_GROUPS, group < turyn.LEFT_OVER
@@ -129,7 +129,7 @@ def _second_label(r: Tensor, d: Tensor, coset: Tensor, l1: Tensor) -> tuple[Tens
     return chosen, gap
 
 
-def _sign_row(
+def sign_row(
     blocks: Tensor, coset: Tensor, l1: Tensor, l2: Tensor, tables: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Class 3: row and gap among the 8 x 24 code vectors of a combination (garbage for other classes)."""
@@ -145,12 +145,22 @@ def _sign_row(
     return leech.CLASSES["class3"].start + 4096 * position + rank, gap
 
 
-def _octad_row(z: Tensor, coset: Tensor, l1: Tensor, l2: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def octad_row(z: Tensor, coset: Tensor, l1: Tensor, l2: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Class 2: row and gap among the six octads of a combination (garbage for class 3)."""
     candidates = tables["octad_rank"][(4 * (coset - 8) + (l1 >> 1)).clamp(min=0), l2 >> 1].t()  # (6, B)
     supports = tables["octads"][candidates].transpose(1, 2)  # (6, 8, B)
     _, chosen, gap = _octads(z, supports)
     return _octad_index(z, candidates.gather(0, chosen[None])[0], tables), gap
+
+
+def left_over_row(z: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """z (B, 24) -> row and gap among class 4 and the octads that no coset reaches."""
+    value, octad, inner = _octads(z.t(), tables["octads"][tables["left_octads"]].unsqueeze(-1))
+    pair_value, pair_row, pair_inner = _class4(z)
+    row = _octad_index(z.t(), tables["left_octads"][octad], tables)
+    is_pair = pair_value > value
+    gap = torch.minimum((pair_value - value).abs(), torch.where(is_pair, pair_inner, inner))
+    return torch.where(is_pair, pair_row, row), gap
 
 
 def _octads(z: Tensor, supports: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -43,7 +43,7 @@ SIGN_GROUPS = 64
 LEFT_OVER = 120
 
 TRUSTED_GAP = 2.0**-17
-"""Relative gap between best and second above which float32 rounding cannot have changed the winner (docs/lattices.md)."""
+"""Relative gap to the second best above which float32 rounding cannot have changed the winner (docs/lattices.md)."""
 
 PAIRS = np.array([(u, v) for u in range(8) for v in range(u + 1, 8)])
 """The 28 pairs of a block's coordinates."""
@@ -137,7 +137,7 @@ def _support(word: int) -> np.ndarray:
 
 
 def _pair_number(u: int, v: int) -> int:
-    return int(np.nonzero((PAIRS == (u, v)).all(1))[0][0])
+    return int(np.nonzero(([u, v] == PAIRS).all(1))[0][0])
 
 
 def _rank(code: np.ndarray, order: np.ndarray) -> np.ndarray:
