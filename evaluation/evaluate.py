@@ -11,7 +11,7 @@ from evaluation import images, reconstruction, records
 from evaluation.metrics import METRICS
 from evaluation.records import Dataset, Record, Stopwatch, Value
 from latticebench.errors import BadInput
-from latticebench.files import hash8, whole
+from latticebench.files import hash8, whole, write_json
 
 CODE = (
     "evaluation/reconstruction.py",
@@ -67,6 +67,7 @@ def evaluate(
     for suffix, text in ((".csv", as_csv(record)), (".md", as_markdown(record))):
         with whole(folder / "tables" / f"reconstruction{suffix}") as temporary:
             temporary.write_text(text)
+    write_json(folder / "tables" / "reconstruction.sources.json", {"rows": sources(record)})
     return record, folder
 
 
@@ -88,6 +89,14 @@ def read_groups(path: Path, names: Sequence[str]) -> list[int]:
 def ordered(values: dict[str, Value]) -> list[tuple[str, Value]]:
     """Values in the order of METRICS."""
     return [(key, values[key]) for key in METRICS if key in values]
+
+
+def sources(record: Record) -> dict[str, dict[str, dict[str, object]]]:
+    """Metric -> "value" -> what `latticebench explain` needs to know about the cell."""
+    return {
+        key: {"value": {"records": ["records/reconstruction.json"], "protocol": value.protocol, "reason": value.reason}}
+        for key, value in record.values.items()
+    }
 
 
 def as_csv(record: Record) -> str:

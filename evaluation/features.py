@@ -5,23 +5,22 @@ are stored as <store>/<extractor>-<weights hash>/<images' hash>/<head>.npy, so a
 or weights file never meets old features.
 """
 
+import contextlib
 import dataclasses
 import functools
-import logging
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from evaluation import chunks, pixels, weights
 from evaluation.images import Images
 from latticebench.errors import BadInput
 from latticebench.files import whole
-
-log = logging.getLogger(__name__)
 
 CHUNK = 32
 """Images a forward pass. It is part of what is stored: float32 convolutions round by the size of the batch."""
@@ -107,8 +106,6 @@ def inception_heads(network: nn.Module, prepared: Tensor) -> dict[str, Tensor]:
 
 def inception_network(path: Path) -> nn.Module:
     """torch-fidelity's Inception network with weights from a file. Raises BadInput where they do not fit."""
-    import io
-
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     # torch-fidelity unpickles freely; a file that was read as plain tensors is handed on as such.
@@ -180,30 +177,39 @@ def of(
     sha256 = build(name, paths, device).sha256
     job = _Job(images, name, paths, device, heads)
     pieces = chunks.cut(images.shapes, CHUNK)
+    parts = chunks.run(job, pieces, processes, f"{name} features")
     if store is None:
-        parts = list(chunks.run(job, pieces, processes, f"{name} features"))
-        return {head: np.concatenate([part[head] for part in parts]) for head in heads}
+        arrays: dict[str, np.ndarray] = {}
+        _fill(parts, len(images), arrays, lambda head, shape: np.empty(shape, np.float32))
+        return arrays
     folder = Path(store) / f"{name}-{sha256[:8]}" / (content or images.sha256)[:32]
     files = {head: folder / f"{head}.npy" for head in heads}
     if not all(file.exists() for file in files.values()):
-        _stream(chunks.run(job, pieces, processes, f"{name} features"), files, len(images))
+        _stream(parts, files, len(images))
     return {head: np.load(file, mmap_mode="r") for head, file in files.items()}
 
 
-def _stream(parts: Any, files: Mapping[str, Path], n: int) -> None:
-    """Writes the heads' features chunk by chunk, each file whole or not at all."""
-    import contextlib
+def _fill(
+    parts: Iterable[dict[str, np.ndarray]],
+    n: int,
+    arrays: dict[str, np.ndarray],
+    make: Callable[[str, tuple[int, int]], np.ndarray],
+) -> None:
+    """Puts the chunks' features one after another into arrays of n rows, made when their width is known."""
+    start = 0
+    for part in parts:
+        for head, values in part.items():
+            if head not in arrays:
+                arrays[head] = make(head, (n, values.shape[1]))
+            arrays[head][start : start + len(values)] = values
+        start += len(next(iter(part.values())))
 
+
+def _stream(parts: Iterable[dict[str, np.ndarray]], files: Mapping[str, Path], n: int) -> None:
+    """Writes the heads' features chunk by chunk, each file whole or not at all."""
     with contextlib.ExitStack() as stack:
         temporary = {head: stack.enter_context(whole(file)) for head, file in files.items()}
-        arrays: dict[str, np.memmap] = {}
-        start = 0
-        for part in parts:
-            for head, values in part.items():
-                if head not in arrays:
-                    shape = (n, values.shape[1])
-                    arrays[head] = np.lib.format.open_memmap(temporary[head], "w+", np.float32, shape)
-                arrays[head][start : start + len(values)] = values
-            start += len(next(iter(part.values())))
+        arrays: dict[str, np.ndarray] = {}
+        _fill(parts, n, arrays, lambda head, shape: open_memmap(temporary[head], "w+", np.float32, shape))
         for array in arrays.values():
             array.flush()

@@ -6,7 +6,6 @@ d² = |m1 − m2|² + tr(C1) + tr(C2) − 2 tr((C1 C2)^½), covariances with N �
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -59,21 +58,14 @@ class Moments:
         centred = self.outer - np.outer(self.total, self.total / self.n)
         return (centred + centred.T) / (2 * (self.n - 1))
 
-    def arrays(self) -> dict[str, Any]:
-        return {"n": self.n, "total": self.total, "outer": self.outer}
 
-
-def moments(features: np.ndarray, batch: int = 4096) -> Moments:
-    """The moments of features (N, d), which may be memory-mapped: read `batch` rows at a time."""
+def moments(features: np.ndarray, rows: np.ndarray | None = None, batch: int = 4096) -> Moments:
+    """The moments of features (N, d), or of some rows; they may be memory-mapped and are read `batch` at a time."""
     result = Moments.zero(features.shape[1])
-    for start in range(0, len(features), batch):
-        result.update(features[start : start + batch])
+    for start in range(0, len(features) if rows is None else len(rows), batch):
+        chosen = slice(start, start + batch)
+        result.update(features[chosen if rows is None else rows[chosen]])
     return result
-
-
-def grouped(features: np.ndarray, labels: np.ndarray, count: int) -> list[Moments]:
-    """Moments of each group of a jackknife: features (N, d), labels (N,) in [0, count)."""
-    return [moments(features[np.flatnonzero(labels == group)]) for group in range(count)]
 
 
 def merged(parts: Iterable[Moments]) -> Moments:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from evaluation import chunks, features, frechet, perceptual, pixels, sets, statistics, weights
 from evaluation.errors import TooFew
@@ -183,17 +184,21 @@ def _frechet(
 def frechet_interval(
     a: np.ndarray, b: np.ndarray, cut: statistics.Blocks | None, allow_few: bool = False
 ) -> tuple[float, Interval | None]:
-    """Fréchet distance of paired features (N, d) twice, and its jackknife interval; a pair stays together."""
-    if cut is None:
-        return frechet.between(frechet.moments(a), frechet.moments(b), allow_few), None
-    parts_a, parts_b = (frechet.grouped(side, cut.labels, cut.count) for side in (a, b))
-    all_a, all_b = frechet.merged(parts_a), frechet.merged(parts_b)
+    """Fréchet distance of paired features (N, d) twice, and its jackknife interval; a pair stays together.
+
+    One group's sums are held at a time, so memory depends on d and not on N.
+    """
+    all_a, all_b = frechet.moments(a), frechet.moments(b)
     value = frechet.between(all_a, all_b, allow_few)
-    if min(all_a.n - part.n for part in parts_a) <= a.shape[1] and not allow_few:
+    if cut is None:
         return value, None
-    left_out = [
-        frechet.between(all_a.without(p), all_b.without(q), allow_few) for p, q in zip(parts_a, parts_b, strict=True)
-    ]
+    members = [np.flatnonzero(cut.labels == group) for group in range(cut.count)]
+    if all_a.n - max(map(len, members)) <= a.shape[1] and not allow_few:
+        return value, None
+    left_out = []
+    for rows in tqdm(members, "jackknife", unit="group", delay=3):
+        without = (whole.without(frechet.moments(side, rows)) for whole, side in ((all_a, a), (all_b, b)))
+        left_out.append(frechet.between(*without, allow_few))
     return value, statistics.jackknife(value, left_out, cut)
 
 
@@ -203,7 +208,7 @@ def _infinite(a: np.ndarray, b: np.ndarray, protocol: str) -> Value:
     if n < 1.5 * smallest:
         return empty(protocol, f"needs at least {int(1.5 * smallest)} images to extrapolate; there are {n}", n=n)
     value = statistics.infinite(
-        lambda kept: frechet.between(frechet.moments(a[kept]), frechet.moments(b[kept])), n, smallest
+        lambda kept: frechet.between(frechet.moments(a, kept), frechet.moments(b, kept)), n, smallest
     )
     return measured(value, protocol, n=n)
 

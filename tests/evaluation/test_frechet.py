@@ -55,12 +55,12 @@ def test_too_few_images_are_refused_unless_asked():
 
 def test_the_value_does_not_depend_on_batches_and_broken_features_are_named():
     x = np.random.default_rng(4).normal(size=(500, 12))
-    a, b = frechet.moments(x, 7), frechet.moments(x, 500)
+    a, b = frechet.moments(x, batch=7), frechet.moments(x)
     np.testing.assert_allclose(a.covariance, b.covariance, atol=1e-12)
     np.testing.assert_allclose(a.covariance, np.cov(x, rowvar=False), atol=1e-12)
     x[37, 3] = np.nan
     with pytest.raises(BadInput, match="image 37"):
-        frechet.moments(x, 10)
+        frechet.moments(x, batch=10)
 
 
 def test_interval_needs_enough_images_in_every_group():

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation import statistics
-from evaluation.frechet import Moments, between, grouped, merged, moments
+from evaluation.frechet import Moments, between, moments
+from evaluation.reconstruction import frechet_interval
 
 SETS = 200
 
@@ -56,15 +57,6 @@ def test_paired_false_alarms_are_as_rare_as_claimed():
     assert 0.02 <= np.mean(alarms) <= 0.10
 
 
-def frechet_with_interval(x, y):
-    cut = statistics.blocks(len(x))
-    parts_x, parts_y = (grouped(features, cut.labels, cut.count) for features in (x, y))
-    all_x, all_y = merged(parts_x), merged(parts_y)
-    value = between(all_x, all_y)
-    kept = [between(all_x.without(p), all_y.without(q)) for p, q in zip(parts_x, parts_y, strict=True)]
-    return value, statistics.jackknife(value, kept, cut)
-
-
 def pair(rng, n=150, d=4):
     x = rng.normal(size=(n, d))
     return x, 0.8 * x + 0.5 * rng.normal(size=(n, d)) + 0.3
@@ -73,7 +65,7 @@ def pair(rng, n=150, d=4):
 def test_frechet_interval_covers_the_value_expected_at_this_n():
     rng = np.random.default_rng(3)
     truth = np.mean([between(*map(moments, pair(rng))) for _ in range(1500)])
-    intervals = [frechet_with_interval(*pair(rng))[1] for _ in range(SETS)]
+    intervals = [frechet_interval(*pair(rng), statistics.blocks(150))[1] for _ in range(SETS)]
     assert 0.90 <= covered(intervals, truth) <= 0.98
 
 
