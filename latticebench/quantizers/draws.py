@@ -20,19 +20,18 @@ def hashed(values: Tensor, key: int) -> Tensor:
     return (x ^ ((x >> 31) & (2**33 - 1))) & (2**63 - 1)
 
 
-def shuffled(count: int, counter: Tensor, seed: int, use: str) -> Tensor:
-    """A permutation of range(count), int64 (count,), fixed by the counter (an int64 scalar), the seed and the use."""
-    key = seeding.derive(seed, use)
+def shuffled(count: int, counter: Tensor, key: int) -> Tensor:
+    """A permutation of range(count), int64 (count,), fixed by the counter (an int64 scalar) and a derived seed."""
     order = hashed(torch.arange(count, device=counter.device), key) ^ hashed(counter, key)
     return hashed(order, key).argsort(stable=True)
 
 
-def random_tokens(tokens: Tensor, counts: list[int], wanted: int, counter: Tensor, seed: int, use: str) -> Tensor:
+def random_tokens(tokens: Tensor, counts: list[int], wanted: int, counter: Tensor, key: int) -> Tensor:
     """`wanted` random rows (wanted, d) of the joined batch, each once before any comes twice.
 
-    tokens (n, d) of this process; counts: tokens on each process, their sum at least 1.
+    tokens (n, d) of this process; counts: tokens on each process, their sum at least 1; counter and key: `shuffled`.
     """
-    order = shuffled(sum(counts), counter, seed, use)
+    order = shuffled(sum(counts), counter, key)
     positions = order[torch.arange(wanted, device=order.device) % len(order)]
     return joined_rows(tokens, positions, counts)
 
@@ -43,7 +42,7 @@ def first_tokens(tokens: Tensor, counts: list[int], wanted: int, seed: int) -> T
     With fewer tokens than `wanted` they repeat, and N(0, 0.01²) is added to all (arXiv:2602.16086's code).
     """
     zero = torch.zeros((), dtype=torch.int64, device=tokens.device)
-    centres = random_tokens(tokens, counts, wanted, zero, seed, "first tokens")
+    centres = random_tokens(tokens, counts, wanted, zero, seeding.derive(seed, "first tokens"))
     if sum(counts) < wanted:
         noise = torch.randn(centres.shape, generator=seeding.generator(seed, "first tokens", "noise"))
         centres = centres + 0.01 * noise.to(centres)

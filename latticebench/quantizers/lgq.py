@@ -189,14 +189,17 @@ class _Assignment(torch.autograd.Function):
     def backward(ctx: Any, g_soft: Tensor, g_squares: Tensor, g_sums: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         z, c, *kept = ctx.saved_tensors
         offset = search.half_square_norms(c)
-        g_z, g_c = torch.empty_like(z), torch.zeros_like(c)
+        g_z = torch.empty_like(z)
+        # (d, K), because wide products are faster than tall ones.
+        g_c, g_scores = c.new_zeros(c.shape[::-1]), torch.zeros_like(offset)
         for i, start in enumerate(range(0, len(z), ctx.rows)):
             tile = slice(start, start + ctx.rows)
             p = kept[i] if kept else search.scores(z[tile], c, offset).mul_(2 / ctx.tau).softmax(dim=-1)
             # dL/dp, then through the softmax, whose rows sum to zero.
             g = torch.addmm(g_sums, g_soft[tile], c.t()).addcmul_(p, g_squares[tile, None], value=2)
-            g_c.addmm_(p.t(), g_soft[tile])
+            g_c.addmm_(g_soft[tile].t(), p)
             g = g.sub_(torch.linalg.vecdot(g, p)[:, None]).mul_(p).mul_(2 / ctx.tau)
             g_z[tile] = g @ c
-            g_c.addmm_(g.t(), z[tile]).sub_(g.sum(dim=0)[:, None] * c)
-        return g_z, g_c, None, None
+            g_c.addmm_(z[tile].t(), g)
+            g_scores += g.sum(dim=0)
+        return g_z, g_c.t() - g_scores[:, None] * c, None, None

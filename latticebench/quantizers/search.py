@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-CPU_TILE_MB = 4.0
+CPU_TILE_MB = 2.0
 """On a CPU tiles that stay in its cache are several times faster than large ones."""
 
 
@@ -51,7 +51,7 @@ def first_argmax(s: Tensor) -> Tensor:
         return s.argmax(dim=-1)
     blocks = s.view(len(s), columns // block, block)
     best = blocks.amax(dim=-1).argmax(dim=-1)
-    inner = blocks[torch.arange(len(s)), best].argmax(dim=-1)
+    inner = blocks[torch.arange(len(s), device=s.device), best].argmax(dim=-1)
     return best * block + inner
 
 

@@ -90,6 +90,7 @@ class VQ(Quantizer):
         if parameters.update == "ema":
             # As if every code had just restarted: from a count of 1 a code would take hundreds of steps to die.
             self._first_count = parameters.restart_threshold or 1.0
+            self._restart_key = seeding.derive(parameters.seed, "restart")
             self.register_buffer("weight", weight)
             self.register_buffer("ema_count", torch.full((self.codebook_size,), self._first_count))
             self.register_buffer("ema_sum", weight * self._first_count)
@@ -191,7 +192,7 @@ class VQ(Quantizer):
         """Codes below the threshold take random tokens of the joined batch: count := threshold, sum := token x it."""
         threshold = self.p.restart_threshold
         dead = self.ema_count < threshold
-        drawn = draws.random_tokens(tokens, counts, self.codebook_size, self.steps, self.p.seed, "restart")
+        drawn = draws.random_tokens(tokens, counts, self.codebook_size, self.steps, self._restart_key)
         # The j-th dead code takes the j-th draw, so no token is taken twice while there are enough.
         drawn = drawn[(dead.cumsum(0) - 1).clamp(min=0)]
         self.weight.copy_(torch.where(dead.unsqueeze(-1), drawn, self.weight))
