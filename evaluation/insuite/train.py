@@ -27,6 +27,8 @@ HELD_OUT = ("astronaut", "coffee", "flower", "ihc")
 _TILE = 96
 _TEMPERATURE = 0.2
 _PROJECTION = 64
+STANDARDISING = 16
+"""Batches of 64 training crops whose features give the mean and deviation that the network ends with."""
 
 
 def training_scenes() -> list[Tensor]:
@@ -124,7 +126,8 @@ def train(steps: int, places: int, seed: int) -> tuple[Network, list[float]]:
         bar.set_postfix(loss=f"{loss.item():.3f}")
     network.eval()
     with torch.no_grad():
-        features = torch.cat([network(view(tiles(scenes, 64, random), random)) for _ in range(16)])
+        batches = (view(tiles(scenes, 64, random), random) for _ in range(STANDARDISING))
+        features = torch.cat([network(batch) for batch in batches])
     network.mean.copy_(features.mean(0))
     network.deviation.copy_(features.std(0).clamp(min=1e-4))
     return network, losses

@@ -15,6 +15,7 @@ from latticebench.data.bundled import scene_pixels
 from latticebench.data.prepare import make_source
 from latticebench.errors import BadInput, Missing
 from latticebench.files import sha256
+from latticebench.seeding import generator
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def crops():
-    """Evaluation crops (N, 64, 64, 3) uint8 of the four held-out scenes."""
+    """Every second evaluation crop (N, 64, 64, 3) uint8 of the four held-out scenes."""
     result = [
         image[y : y + 64, x : x + 64]
         for name in train.HELD_OUT
@@ -32,7 +33,12 @@ def crops():
         for y in range(0, image.shape[0] - 63, 64)
         for x in range(0, image.shape[1] - 63, 64)
     ]
-    return np.stack(result)
+    return np.stack(result[::2])
+
+
+@pytest.fixture(scope="module")
+def reference(network, crops):
+    return features(network, crops)
 
 
 def features(network, images: np.ndarray) -> frechet.Moments:
@@ -71,9 +77,8 @@ DEGRADATIONS = {
 
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
-def test_the_distance_rises_with_every_degradation(network, crops, name):
+def test_the_distance_rises_with_every_degradation(network, crops, reference, name):
     degrade, strengths = DEGRADATIONS[name]
-    reference = features(network, crops)
     distances = [frechet.between(reference, reference)]
     for strength in strengths:
         degraded = np.stack([degrade(image, strength, i) for i, image in enumerate(crops)])
@@ -131,7 +136,32 @@ def test_training_sees_no_held_out_scene_and_agrees_with_the_default_split(tmp_p
     assert set(source.options["eval_scenes"]) == set(train.HELD_OUT)
 
 
-def test_training_runs_and_is_deterministic():
+def test_views_keep_the_degradation_and_are_seeded():
+    scenes = train.training_scenes()[:2]
+    results = []
+    for _ in range(2):
+        random = generator(0, "test")
+        clean = train.tiles(scenes, 4, random)
+        results.append(train.view(train.degrade(clean, random), random))
+    assert torch.equal(*results)
+    assert results[0].shape == (4, 3, 64, 64)
+    assert results[0].min() >= 0
+    assert results[0].max() <= 1
+
+
+def test_contrast_is_simclr_s_loss():
+    a, b = torch.randn(2, 3, 5, generator=generator(0, "test")).double()
+    z = F.normalize(torch.cat([a, b]), dim=1)
+    expected = 0.0
+    for i in range(6):
+        terms = [torch.exp(z[i] @ z[k] / 0.2) for k in range(6) if k != i]
+        expected -= torch.log(torch.exp(z[i] @ z[(i + 3) % 6] / 0.2) / sum(terms)) / 6
+    torch.testing.assert_close(train.contrast(a, b), expected)
+
+
+@pytest.mark.slow
+def test_training_runs_and_is_deterministic(monkeypatch):
+    monkeypatch.setattr(train, "STANDARDISING", 1)
     first, losses = train.train(20, 4, 0)
     second, _ = train.train(20, 4, 0)
     assert np.isfinite(losses).all()
