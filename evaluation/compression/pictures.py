@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from evaluation import pixels
-from evaluation.compression import layout
+from evaluation.compression import format, layout
 from evaluation.compression.codec import Coded
 from latticebench import tokenizers
 
@@ -24,7 +24,9 @@ class PictureCoder:
         self.device, self.batch_size = device, batch_size
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Coded]:
-        """uint8 images (H, W, 3) of any sizes -> their tokens."""
+        """uint8 images (H, W, 3) of any sizes -> their tokens. Raises BadInput where one is too large for the format."""
+        for image in images:
+            format.check_size(*image.shape[:2])
         cuts = [layout.cut(image, self.layout.tile) for image in images]
         tokens = self.tokens(np.concatenate(cuts))
         parts = np.split(tokens, np.cumsum([len(tiles) for tiles in cuts])[:-1])
