@@ -66,13 +66,13 @@ def nearest_tile(z: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
     coset, l1 = group.clamp(max=turyn.LEFT_OVER - 1) >> 3, group & 7
     l2, combination_gap = _second_label(r, d, coset, l1)
-    sign_row, sign_gap = sign_row(by_sign.view(3, 8, -1), coset, l1, l2, tables)
-    octad_row, octad_gap = octad_row(z.t(), coset, l1, l2, tables)
+    in_signs, sign_gap = sign_row(by_sign.view(3, 8, -1), coset, l1, l2, tables)
+    in_octads, octad_gap = octad_row(z.t(), coset, l1, l2, tables)
     left_row = _octad_index(z.t(), tables["left_octads"][left_octad], tables)
 
     is_sign, is_octad = group < turyn.SIGN_GROUPS, group < turyn.LEFT_OVER
     is_left = group == turyn.LEFT_OVER
-    rows = torch.where(is_sign, sign_row, torch.where(is_octad, octad_row, torch.where(is_left, left_row, pair_row)))
+    rows = torch.where(is_sign, in_signs, torch.where(is_octad, in_octads, torch.where(is_left, left_row, pair_row)))
     inner = torch.where(is_sign, sign_gap, torch.where(is_octad, octad_gap, torch.where(is_left, left_gap, pair_gap)))
     gap = torch.minimum(gap, torch.where(is_octad, torch.minimum(inner, combination_gap), inner))
     return rows, ~(gap > best * turyn.TRUSTED_GAP)
