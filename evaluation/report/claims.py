@@ -167,11 +167,13 @@ def better_spread(first: tuple[str, int], second: tuple[str, int]) -> Check:
     return check
 
 
-def _delta(results: Results, method: str, size: int) -> Cell | None:
-    for entry in results.geometry:
-        if entry.method == method and tables.codebook_size(entry) == size:
-            return entry.cell("delta_min", tuple(entry.sources))
-    return None
+def _delta(results: Results, method: str, size: int, dim: int | None = None) -> Cell | None:
+    """δ_min of a method at a size; of several dimensions the given one, or else the largest."""
+    fitting = [e for e in results.geometry if e.method == method and tables.codebook_size(e) == size]
+    if dim is not None:
+        fitting = [entry for entry in fitting if entry.dim in (dim, None)]
+    found = max(fitting, key=lambda entry: entry.dim or 0, default=None)
+    return found.cell("delta_min", tuple(found.sources)) if found else None
 
 
 def distance_orders_fidelity(results: Results) -> Finding:
@@ -180,7 +182,7 @@ def distance_orders_fidelity(results: Results) -> Finding:
     rows = []
     for method in ("leech", "bsq", "random", "fibonacci"):
         entry = Pick(method).find(results)
-        delta = _delta(results, method, size) if size else None
+        delta = _delta(results, method, size, entry.dim) if size and entry else None
         if entry and delta and delta.value is not None and entry.number("psnr") is not None:
             rows.append((delta.value, entry, delta))
     if len(rows) < 3:

@@ -241,6 +241,7 @@ _CURVES = (
 def training(results: Results) -> tuple[Any, list[str]]:
     """Training curves: a running median of each seed's log, then the mean over seeds."""
     import pandas as pd
+    from matplotlib.ticker import LogFormatter
 
     look = _looks(results)
     logs = []
@@ -258,6 +259,8 @@ def training(results: Results) -> tuple[Any, list[str]]:
         axes.set_title(label)
         if log_scale:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
         for entry, found in logs:
             curves = [_smooth(log.set_index("step")[key]) for log in found if key in log]
             if entry.ceiling and key == "codes_used":
@@ -320,11 +323,10 @@ def smallest_distance(results: Results) -> tuple[Any, list[str]]:
     for entry in results.geometry:
         suites = tuple(entry.sources)
         delta, size = entry.number("delta_min", suites), tables.codebook_size(entry)
-        dim = entry.number("dim", suites) or entry.spec["quantizer"]["parameters"].get("dim")
-        if delta is None or size is None or not dim:
+        if delta is None or size is None or entry.dim is None:
             continue
         used += [source.path for found in entry.sources.values() for source in found]
-        panels.setdefault(round(dim), {}).setdefault(entry.method, []).append((size, delta))
+        panels.setdefault(entry.dim, {}).setdefault(entry.method, []).append((size, delta))
     # A dimension with a single codebook is a number for the table, not a curve.
     counts = {dim: sum(map(len, methods.values())) for dim, methods in panels.items()}
     dims = sorted((dim for dim in panels if counts[dim] > 1), key=lambda dim: (-counts[dim], dim))[:3]

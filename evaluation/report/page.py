@@ -78,7 +78,11 @@ def render(
         "yaml": yaml.safe_dump(results.configuration.values, sort_keys=False, allow_unicode=True, width=100),
         "tables": {table.name: table for table in built},
         "drawings": {drawing.name: drawing for drawing in drawings},
-        "inline": {drawing.name: Markup(inline(drawing.svg, drawing.name)) for drawing in drawings if drawing.svg},
+        "inline": {
+            drawing.name: Markup(inline(drawing.svg, drawing.name))
+            for drawing in drawings
+            if drawing.svg and drawing.name != "reconstructions"
+        },
         "strips": [
             {
                 "strip": strip,

@@ -92,9 +92,11 @@ class Entry:
         cell = self.cell(key, suites)
         return None if cell is None else cell.value
 
-    def arrays(self, suite: str, key: str) -> list[list[Any]]:
-        """An array of each seed's record that has it."""
-        return [s.record.arrays[key] for s in self.sources.get(suite, ()) if key in s.record.arrays]
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the code vectors, where a record or the parameters state it."""
+        number = self.number("dim", tuple(self.sources)) or self.spec["quantizer"].get("parameters", {}).get("dim")
+        return None if number is None else round(number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,7 +254,7 @@ def _codebook(root: Path, path: Path) -> Entry:
         id=record.subject,
         method=record.method,
         seeds=() if record.seed is None else (record.seed,),
-        spec={"quantizer": {"method": record.method, "parameters": record.parameters}},
+        spec={"quantizer": record.parameters.get("quantizer", {"method": record.method, "parameters": {}})},
         sources={record.suite: (source,)},
     )
 

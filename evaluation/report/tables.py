@@ -190,7 +190,7 @@ def _checked(table: Table) -> Table:
 def geometry(results: Results) -> Table:
     """The codebooks as sets of points, with the paper's Table 4 beside."""
     keys = dict.fromkeys(key for entry in results.geometry for name in entry.sources for key in entry.keys(name))
-    for shown_elsewhere in ("codebook_size", "dim"):
+    for shown_elsewhere in ("codebook_size", "bits", "dim"):
         keys.pop(shown_elsewhere, None)
     rows = []
     for entry in results.geometry:
@@ -227,8 +227,7 @@ def geometry(results: Results) -> Table:
 
 
 def _dimension(entry: Entry) -> str:
-    dim = entry.number("dim", tuple(entry.sources)) or entry.spec["quantizer"]["parameters"].get("dim")
-    return f"d = {dim:.0f}" if dim else ""
+    return f"d = {entry.dim}" if entry.dim else ""
 
 
 PUBLISHED_METRICS = ("psnr", "ssim", "lpips_alex", "rfid")

@@ -20,3 +20,17 @@ def made(finished):
     config, root = finished
     build.build(config, root)
     return config, root
+
+
+@pytest.fixture(scope="session")
+def unfinished(tmp_path_factory):
+    """(configuration, root) of a run without `lgq`, whose training began; one record holds a script in a note."""
+    from evaluation.report import build
+
+    config = configuration(["identity", "vq", "lgq"])
+    root = fill(tmp_path_factory.mktemp("unfinished"), config, skip=frozenset({"lgq"}))
+    (root / "running" / config.subject("lgq").id / "seed0").mkdir(parents=True)
+    path = next(root.glob("records/vq-*/seed0/reconstruction.json"))
+    path.write_text(path.read_text().replace('"notes": []', '"notes": ["<script>alert(1)</script>"]'))
+    build.build(config, root)
+    return config, root

@@ -51,9 +51,13 @@ def row(method, size=K, psnr=None, rfid=None, use=None, codes=None, bits=None, t
 
 def point(method, size, delta, half=0.0):
     """A geometry record."""
-    record = _record(method, method, "geometry", {"codebook_size": _value(float(size)), "delta_min": _value(delta, half)})
+    record = _record(
+        method, method, "geometry", {"codebook_size": _value(float(size)), "delta_min": _value(delta, half)}
+    )
     source = Source(f"records/geometry/{method}-{size}.json", record)
-    return Entry(method, method, method, (), {"quantizer": {"method": method, "parameters": {}}}, {"geometry": (source,)})
+    return Entry(
+        method, method, method, (), {"quantizer": {"method": method, "parameters": {}}}, {"geometry": (source,)}
+    )
 
 
 def run(rows=(), geometry=()):
