@@ -9,9 +9,23 @@ from evaluation.metrics import METRICS
 from latticebench.errors import BadInput
 
 NAMED = (
-    "rfid-npq-float-v1 rfid-inception-v1 gfid-adm-v1 rfid-adm-v1 sfid-adm-v1 psnr-v1 ssim-v1 ms-ssim-v1 lpips-alex-v1 "
-    "lpips-vgg-v1 fd-insuite-v1 fd-dinov2-v1 is-v1 prc-v1 kid-v1 usage-v1"
-).split()
+    "rfid-npq-float-v1",
+    "rfid-inception-v1",
+    "gfid-adm-v1",
+    "rfid-adm-v1",
+    "sfid-adm-v1",
+    "psnr-v1",
+    "ssim-v1",
+    "ms-ssim-v1",
+    "lpips-alex-v1",
+    "lpips-vgg-v1",
+    "fd-insuite-v1",
+    "fd-dinov2-v1",
+    "is-v1",
+    "prc-v1",
+    "kid-v1",
+    "usage-v1",
+)
 
 
 def test_every_metric_has_one_protocol_and_every_protocol_is_documented():
