@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from evaluation import records
+from evaluation.metrics import Metric
 from evaluation.report import comparisons, images, looks, tables
 from evaluation.report.claims import Claim, Finding
 from evaluation.report.figures import GRID, INK, MUTED, Drawing
@@ -102,6 +103,7 @@ def render(
             for entry in (*results.entries, *results.geometry)
         ],
         "bar": _bar,
+        "glossary": _glossary(built),
         "metric": metric,
         "style": Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),
         "script": Markup((_FOLDER / "report.js").read_text(encoding="utf-8")),
@@ -155,6 +157,16 @@ def facts(results: Results) -> dict[str, Any]:
         "python": sorted({r.machine.python for r in everything}),
         "newest": max((r.machine.created for r in everything), default=""),
     }
+
+
+def _glossary(built: list[tables.Table]) -> list[tuple[Metric, str]]:
+    """Every measured column once, with its protocol."""
+    found: dict[str, tuple[Metric, str]] = {}
+    for table in built:
+        for column in table.metrics:
+            protocols = [row.cells[column.key].protocol for row in table.rows if column.key in row.cells]
+            found.setdefault(column.key, (column, protocols[0] if protocols else ""))
+    return list(found.values())
 
 
 def _shown_path(path: Path) -> str:

@@ -43,6 +43,16 @@
       document.querySelector(".strips").classList.toggle("errors", event.target.checked));
   }
 
+  // Press and hold: the original in a reconstruction's place.
+  const original = document.querySelector(".strip:not([data-quantizer]) .picture");
+  if (original) for (const picture of all(".strip[data-quantizer] .picture")) {
+    const own = picture.src;
+    picture.draggable = false;
+    picture.addEventListener("pointerdown", () => { picture.src = original.src; });
+    for (const end of ["pointerup", "pointerleave", "pointercancel"]) picture.addEventListener(end, () => { picture.src = own; });
+    picture.addEventListener("contextmenu", (event) => event.preventDefault());
+  }
+
   // Provenance: the number's records in a dialog; without a dialog the link leads to the section below.
   const dialog = document.getElementById("source");
   const open = (target) => { for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true; };
