@@ -36,7 +36,7 @@ NOTES = {
     "chapter 4). Use: the symmetry group is transitive on the shell, so a uniform source uses all codes equally.",
     "leech-published": "delta_min: √(24/32) = 0.866, the number in Table 4 of arXiv:2512.14697. Class 2 and class 3 "
     "of the released file come from two different Golay codes, so a class 2 and a class 3 vector reach the inner "
-    "product 20 of 32 (no more: 2·(8 + 2) with a ±3 inside the octad); within a class it is 16. The true shell has 1.0.",
+    "product 20 of 32 (no more: 2·(8 + 2) with a ±3 inside the octad); within a class it is 16. The true shell: 1.0.",
 }
 
 
@@ -132,12 +132,14 @@ def _use(quantizer: Quantizer, settings: dict[str, Any], seed: int) -> dict[str,
     n = settings["samples"] * (FAST_FACTOR if quantizer.name in FAST else 1)
     length = _length(quantizer)
     scale = math.sqrt(d) if length is None or not quantizer.normalize else 1.0
-    counts = np.zeros(K, dtype=np.int64)
+    enough = n >= 4 * K  # for an entropy; without it nothing of size K is needed
+    counts = np.zeros(K if enough else 0, dtype=np.int64)
     products, squares, worst = [], [], []
     for start in range(0, n, _BATCH):
         z = geometry.uniform_directions(min(_BATCH, n - start), d, seed, "geometry", start)
         indices = quantizer.encode(z * scale)
-        counts += np.bincount(indices.numpy(), minlength=K)
+        if enough:
+            counts += np.bincount(indices.numpy(), minlength=K)
         q = quantizer.decode(indices)
         products.append((z * q).sum(1).double())
         squares.append(q.square().sum(1).double())
@@ -167,7 +169,7 @@ def _use(quantizer: Quantizer, settings: dict[str, Any], seed: int) -> dict[str,
     else:
         found = geometry.worst_angle(torch.cat(worst)[-_WORST:], nearest, settings["covering_steps"])
         values["covering_angle"] = measured(found, PROTOCOL, unit="degrees", n=_WORST)
-    if n < 4 * K:
+    if not enough:
         values["use_entropy_bits"] = empty(PROTOCOL, f"{n} directions are too few for {K} codes")
     else:
         values["use_entropy_bits"] = measured(geometry.entropy_bits(counts), PROTOCOL, unit="bits", n=n)

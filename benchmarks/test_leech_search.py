@@ -1,0 +1,168 @@
+"""Speed of the exact Leech search: prints the table of docs/lattices.md and fails under the bars.
+
+pytest benchmarks/test_leech_search.py -s. One thread, 4,096 vectors, median of interleaved repeats.
+On a machine with a CUDA device the Triton kernel is timed at 262,144 vectors as well.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from latticebench.lattices import leech
+from latticebench.lattices.leech_search import exact, structured
+
+N = 4096
+REPEATS = 7
+GPU_N = 262_144
+
+
+def published(table: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Nearest neighbours as the released code finds them, untiled."""
+    return lambda z: torch.argmin(-z @ table.t(), dim=1)
+
+
+def best_dense(table: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The best dense form in torch: one of each antipodal pair, amax by blocks, argmax in the winning block only."""
+    index_of = {tuple(row): i for i, row in enumerate(table.to(torch.int8).tolist())}
+    kept = [i for i, row in enumerate(table.to(torch.int8).tolist()) if next(x for x in row if x) > 0]
+    opposite = torch.tensor([index_of[tuple(-x for x in table[i].to(torch.int8).tolist())] for i in kept])
+    rows, half = torch.tensor(kept), table[kept]
+    block = 2048
+    blocks = half.split(block)
+
+    def search(z: torch.Tensor) -> torch.Tensor:
+        result = []
+        for tile in z.split(256):
+            scores = [tile @ b.t() for b in blocks]
+            extremes = torch.stack([torch.maximum(s.amax(1), -s.amin(1)) for s in scores])
+            winner = extremes.max(0).indices
+            out = torch.empty(len(tile), dtype=torch.int64)
+            for b in winner.unique().tolist():
+                chosen = (winner == b).nonzero()[:, 0]
+                found = scores[b][chosen]
+                place = found.abs().argmax(1)
+                at = place + b * block
+                out[chosen] = torch.where(found.gather(1, place[:, None])[:, 0] > 0, rows[at], opposite[at])
+            result.append(out)
+        return torch.cat(result)
+
+    return search
+
+
+def interleaved(methods: dict[str, Callable], z: torch.Tensor, repeats: int = REPEATS) -> dict[str, float]:
+    """Median seconds of each method, all of them timed in turn."""
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(repeats):
+        for name, method in methods.items():
+            start = time.perf_counter()
+            method(z)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+@pytest.fixture(scope="module")
+def table() -> torch.Tensor:
+    torch.set_num_threads(1)
+    return torch.from_numpy(leech.shell()).float()
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "bf16"])
+def test_speed(table, kind, monkeypatch):
+    z = torch.randn(N, 24, generator=torch.Generator().manual_seed(0))
+    z = z.bfloat16().float() if kind == "bf16" else z
+    compiled = torch.compile(structured.nearest_tile, fullgraph=True)
+
+    def compiled_search(z: torch.Tensor) -> torch.Tensor:
+        with monkeypatch.context() as patch:
+            patch.setattr(structured, "TILE", 1024)
+            patch.setattr(structured, "nearest_tile", compiled)
+            return leech.nearest(z, backend="structured")
+
+    methods = {
+        "published, untiled": published(table),
+        "dense, best torch form": best_dense(table),
+        "structured, eager": lambda z: leech.nearest(z, backend="structured"),
+        "structured, torch.compile": compiled_search,
+        "numba": lambda z: leech.nearest(z, backend="numba"),
+    }
+    expected = torch.cat([exact.all_scores(part.double(), "shell").argmax(1) for part in z.split(32)])
+    wrong = {name: int((method(z) != expected).sum()) for name, method in methods.items()}
+    seconds = interleaved(methods, z)
+    first, dense = seconds["published, untiled"], seconds["dense, best torch form"]
+    print(f"\n{kind}: {N} vectors, 1 thread\n| method | µs a vector | vectors a second | × published | × best dense | wrong |")
+    print("|---|---|---|---|---|---|")
+    for name, s in seconds.items():
+        print(f"| {name} | {s / N * 1e6:.2f} | {N / s:,.0f} | {first / s:.1f} | {dense / s:.1f} | {wrong[name]} |")
+    assert all(wrong[name] == 0 for name in list(methods)[2:])
+    assert first / seconds["structured, eager"] >= 60 and dense / seconds["structured, eager"] >= 10
+    assert first / seconds["structured, torch.compile"] >= 100 and dense / seconds["structured, torch.compile"] >= 18
+    assert dense / seconds["numba"] >= 60 and N / seconds["numba"] >= 400_000
+
+
+def test_index_to_vector():
+    torch.set_num_threads(1)
+    indices = torch.randint(0, leech.SIZE, (GPU_N,), generator=torch.Generator().manual_seed(0))
+    leech.vectors(indices)
+    seconds = interleaved({"vectors": leech.vectors}, indices)["vectors"]
+    print(f"\nindex to vector: {GPU_N / seconds:,.0f} a second")
+    assert GPU_N / seconds >= 10_000_000
+
+
+@pytest.mark.parametrize("backend", ["structured", "numba"])
+def test_extra_memory(backend):
+    code = f"""
+import resource, torch
+from latticebench.lattices import leech
+torch.set_num_threads(1)
+z = torch.randn({GPU_N}, 24)
+leech.nearest(z[:64], backend={backend!r})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+leech.nearest(z, backend={backend!r})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    extra = 1024 * int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    print(f"\n{backend}: {extra / 2**20:.1f} MB extra at {GPU_N} vectors")
+    assert extra <= 64 * 2**20 + 64 * GPU_N
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_triton_on_a_gpu():
+    table = torch.from_numpy(leech.shell()).cuda()
+    z = torch.randn(GPU_N, 24, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+
+    def dense(dtype: torch.dtype, tf32: bool = False) -> Callable[[torch.Tensor], torch.Tensor]:
+        half = table.to(dtype)
+
+        def search(z: torch.Tensor) -> torch.Tensor:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+            return torch.cat([(part.to(dtype) @ half.t()).argmax(1) for part in z.split(8192)])
+
+        return search
+
+    compiled = torch.compile(lambda part: (part @ table.float().t()).argmax(1))
+    methods = {
+        "dense float32": dense(torch.float32),
+        "dense tf32": dense(torch.float32, tf32=True),
+        "dense bf16": dense(torch.bfloat16),
+        "dense float32, torch.compile": lambda z: torch.cat([compiled(part) for part in z.split(8192)]),
+        "structured, eager": lambda z: leech.nearest(z, backend="structured"),
+        "triton": lambda z: leech.nearest(z, backend="triton"),
+    }
+
+    def timed(method: Callable) -> Callable:
+        return lambda z: (method(z), torch.cuda.synchronize())
+
+    expected = leech.nearest(z, backend="structured")
+    wrong = {name: float((method(z) != expected).float().mean()) for name, method in methods.items()}
+    seconds = interleaved({name: timed(method) for name, method in methods.items()}, z)
+    print(f"\n{torch.cuda.get_device_name()}: {GPU_N} vectors\n| method | million vectors a second | wrong |\n|---|---|---|")
+    for name, s in seconds.items():
+        print(f"| {name} | {GPU_N / s / 1e6:.1f} | {wrong[name]:.2%} |")
+    assert wrong["triton"] == 0
+    if "H100" in torch.cuda.get_device_name():
+        assert GPU_N / seconds["triton"] >= 100e6
