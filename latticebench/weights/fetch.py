@@ -1,0 +1,165 @@
+"""Fetches released weights: download, check, convert, record; whole or not at all.
+
+A fetched entry is a folder checkpoints/NAME with `weights.safetensors` (families), or the file as it came (what
+the judge's libraries read themselves), and `fetched.json`, written last.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from latticebench.errors import BadInput, Missing
+from latticebench.files import sha256, write_json
+from latticebench.weights import convert, reading, transfer
+from latticebench.weights.registry import LOCK, Entry, Registry
+
+CONVERTED = "weights.safetensors"
+FACTS = "fetched.json"
+INCOMING = ".incoming"
+"""Folder of unfinished downloads inside the entry's own."""
+
+
+def fetch(
+    registry: Registry,
+    name: str,
+    *,
+    stand_ins: tuple[str, ...] = (),
+    offline: bool | None = None,
+    mirror: str | None = None,
+) -> Path:
+    """The path of an entry's file, fetched if it is not here yet.
+
+    stand_ins: names of the classes that the family's files may hold. offline: ask nobody; a file put where the message
+    says is taken (default: what HF_HUB_OFFLINE says). mirror: address that serves hub repositories under the hub's
+    paths and other files under files/NAME/ (default: HF_ENDPOINT for the hub).
+    Raises Missing, BadInput (wrong checksum, code inside) or LatticebenchError (broken connection, full disk).
+    """
+    entry = registry.entry(name)
+    folder = registry.folder / name
+    if offline is None:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    if entry.hub is not None and mirror is None:
+        mirror = os.environ.get("HF_ENDPOINT") or None
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / ".lock"):
+        done = present(registry, name)
+        if done is not None:
+            return done
+        source, remote = _source(registry, entry, folder, offline, mirror)
+        facts = _checked(registry, entry, source, remote)
+        path = _converted(entry, folder, source, facts, stand_ins) if entry.family else _kept(folder, source, facts)
+        if registry.pin(name) is None:
+            with _locked(registry.folder / ".lock"):
+                registry.record(name, {key: facts[key] for key in ("sha256", "size", "file", "revision")})
+        write_json(folder / FACTS, facts)
+        shutil.rmtree(folder / INCOMING, ignore_errors=True)
+        return path
+
+
+def present(registry: Registry, name: str) -> Path | None:
+    """The path of an entry that is here and whole, else None. Raises BadInput where the lock file names another."""
+    folder = registry.folder / registry.entry(name).name
+    if not (folder / FACTS).is_file():
+        return None
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        path = folder / facts["here"]["file"]
+        whole = path.is_file() and path.stat().st_size == facts["here"]["size"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    pin = registry.pin(name)
+    if pin is not None and pin["sha256"] != facts["sha256"]:
+        raise BadInput(
+            f"{folder} holds {name} with sha256 {facts['sha256'][:12]}…, {LOCK} says {pin['sha256'][:12]}…; "
+            "delete the folder and fetch again, or correct the lock file"
+        )
+    return path if whole else None
+
+
+def _source(
+    registry: Registry, entry: Entry, folder: Path, offline: bool, mirror: str | None
+) -> tuple[Path, transfer.Remote | None]:
+    """The original file: put here by hand, or downloaded."""
+    by_hand = [path for path in sorted(folder.glob(entry.basename)) if path.is_file()]
+    if by_hand:
+        return by_hand[0], None
+    if offline:
+        known = registry.pin(entry.name)
+        hash_ = f" (sha256 {known['sha256']})" if known else ""
+        raise Missing(
+            f"{entry.name} is not here and this is offline mode: put {entry.basename}{hash_} "
+            f"from {entry.place} into {folder}/ and fetch again"
+        )
+    remote = transfer.inspect(entry, mirror)
+    pin = registry.pin(entry.name)
+    if pin is not None and remote.sha256 is not None and remote.sha256 != pin["sha256"]:
+        raise _mismatch(registry, entry, remote.sha256, pin["sha256"], "the server offers")
+    incoming = folder / INCOMING
+    incoming.mkdir(exist_ok=True)
+    if entry.family:  # the converted copy lies beside the original for a moment
+        transfer.check_room(folder, 2 * (remote.size or 0), entry.name)
+    return transfer.download(entry, remote, incoming, mirror), remote
+
+
+def _checked(registry: Registry, entry: Entry, source: Path, remote: transfer.Remote | None) -> dict[str, Any]:
+    """What the file is, after its checksum was compared; a download with a wrong one is deleted."""
+    found = sha256(source)
+    pin = registry.pin(entry.name)
+    expected = pin["sha256"] if pin else (remote.sha256 if remote else None)
+    wrong = expected is not None and found != expected
+    if not wrong and entry.sha256_prefix and not found.startswith(entry.sha256_prefix):
+        wrong, expected = True, entry.sha256_prefix
+    if wrong:
+        if remote is not None:
+            shutil.rmtree(registry.folder / entry.name / INCOMING)
+        raise _mismatch(registry, entry, found, str(expected), f"{source.name} has")
+    return {
+        "name": entry.name,
+        "sha256": found,
+        "size": source.stat().st_size,
+        "file": remote.location if remote and entry.hub else source.name,
+        "revision": remote.revision if remote and entry.hub else None,
+    }
+
+
+def _mismatch(registry: Registry, entry: Entry, found: str, expected: str, what: str) -> BadInput:
+    return BadInput(
+        f"{entry.name}: {what} sha256 {found}, expected {expected}; it is not used. If its authors replaced the file "
+        f"and you trust the new one, remove {entry.name} from {registry.folder / LOCK} and fetch again"
+    )
+
+
+def _converted(
+    entry: Entry, folder: Path, source: Path, facts: dict[str, Any], stand_ins: tuple[str, ...]
+) -> Path:
+    tensors, left_out = reading.state_dict(source, entry.container, stand_ins)
+    path = folder / CONVERTED
+    convert.write(path, tensors, {"family": str(entry.family), "name": entry.name, "source_sha256": facts["sha256"]})
+    facts["left_out"] = left_out
+    facts["tensors"] = len(tensors)
+    facts["elements"] = sum(tensor.numel() for tensor in tensors.values())
+    facts["here"] = {"file": CONVERTED, "size": path.stat().st_size, "sha256": sha256(path)}
+    del tensors
+    source.unlink()
+    return path
+
+
+def _kept(folder: Path, source: Path, facts: dict[str, Any]) -> Path:
+    path = folder / source.name
+    if path != source:
+        source.replace(path)
+    facts["here"] = {"file": path.name, "size": facts["size"], "sha256": facts["sha256"]}
+    return path
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Waits for the other process that fetches the same file; the kernel drops the lock when a process ends."""
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
