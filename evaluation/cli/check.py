@@ -173,8 +173,13 @@ class Row:
     values: dict[str, float | None]
 
 
-def train_and_judge(chosen: dict[str, dict[str, Any]], steps: int, folder: Path) -> tuple[dict[str, Row], list[str]]:
-    """Trains each entry on the bundled photographs and judges it. Returns rows, and faults where training failed."""
+def train_and_judge(
+    chosen: dict[str, dict[str, Any]], steps: int, folder: Path, data_options: dict[str, Any] | None = None
+) -> tuple[dict[str, Row], list[str]]:
+    """Trains each entry on the bundled photographs and judges it. Returns rows, and faults where training failed.
+
+    data_options: further keys of the configuration's data section.
+    """
     from evaluation import judge, records
     from latticebench import configuration
     from latticebench.data import prepare, prepared
@@ -183,7 +188,7 @@ def train_and_judge(chosen: dict[str, dict[str, Any]], steps: int, folder: Path)
     values = {
         "name": "check",
         "seeds": 1,
-        "data": {"source": "bundled-photographs", "train_margin": 16},
+        "data": {"source": "bundled-photographs", "train_margin": 16, **(data_options or {})},
         "tokenizer": {"training": {"steps": steps}},
         "quantizers": {name.replace("_", "-"): entry for name, entry in chosen.items()},
     }

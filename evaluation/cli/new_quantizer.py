@@ -1,5 +1,7 @@
 """`latticebench new-quantizer NAME`: a working method file with its test and a configuration."""
 
+import importlib.util
+import keyword
 import re
 from pathlib import Path
 from string import Template
@@ -39,8 +41,8 @@ def write(name: str, folder: Path) -> list[Path]:
     from evaluation.cli import _skeleton
 
     file = name.replace("-", "_")
-    if not file.isidentifier() or file in ("test", "conftest"):
-        raise BadInput(f"name {name!r} makes no usable module name; choose another")
+    if keyword.iskeyword(file) or importlib.util.find_spec(file) is not None:
+        raise BadInput(f"name {name!r}: {file}.py would hide an installed module or a keyword; choose another")
     words = {"name": name, "file": file, "Class": "".join(word.capitalize() for word in name.split("-"))}
     texts = {
         folder / f"{file}.py": _skeleton.QUANTIZER,

@@ -1,0 +1,156 @@
+"""The door for newcomers: new-quantizer, check, and the page that describes them."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from evaluation.cli import check, new_quantizer
+from evaluation.cli.main import latticebench
+from latticebench import configuration
+from latticebench.errors import BadInput
+from latticebench.quantizers import conformance, load_module
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
+SMALL = ("--no-training", "-p", "codebook_size=64", "-p", "dim=4")
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(latticebench, arguments)
+
+
+@pytest.fixture
+def method(tmp_path):
+    """Writes the skeleton with replacements and returns its path; each test needs a name of its own."""
+
+    def write(name: str, *replacements: tuple[str, str]) -> Path:
+        path = new_quantizer.write(name, tmp_path)[0]
+        text = path.read_text()
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_the_skeleton_is_formatted_small_and_tested(tmp_path):
+    result = run("new-quantizer", "my-own", "--folder", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.output.splitlines()[2:]] == ["python", "latticebench", "make"]
+    ruff = [sys.executable, "-m", "ruff", "--config", str(PAGE.parents[1] / "pyproject.toml")]
+    for command in (["check"], ["format", "--check"]):
+        subprocess.run([*ruff[:3], *command, *ruff[3:], str(tmp_path)], check=True, capture_output=True)
+    code = (tmp_path / "my_own.py").read_text().split("@register")[1]
+    lines = [line for line in code.splitlines() if line.strip() and not line.strip().startswith(("#", '"""'))]
+    assert len(lines) < 40
+    config = configuration.load(tmp_path / "my_own.yaml")
+    assert [subject.name for subject in config.subjects()] == ["my-own", "vq", "fsq"]
+    test = (tmp_path / "test_my_own.py").read_text()
+    assert "conformance.CHECKS" in test
+    runpy.run_path(str(tmp_path / "test_my_own.py"))["test_the_nearest_point_is_chosen"]()
+
+
+@pytest.mark.parametrize("name", ["Mine", "9a", "a--b", "vq", "torch", "class", "a.b"])
+def test_unusable_names_are_refused(tmp_path, name):
+    result = run("new-quantizer", name, "--folder", str(tmp_path))
+    assert isinstance(result.exception, BadInput)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "mine_x.yaml").write_text("precious")
+    result = run("new-quantizer", "mine-x", "--folder", str(tmp_path))
+    assert isinstance(result.exception, BadInput)
+    assert (tmp_path / "mine_x.yaml").read_text() == "precious"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_skeleton_passes_check(method):
+    result = run("check", str(method("good-one")), *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "nothing wrong" in result.output
+    assert "FAIL" not in result.output
+
+
+FAULTS = {
+    "constant": ("constant output", ("return flat.reshape(z.shape[:-1])", "return flat.reshape(z.shape[:-1]) * 0")),
+    "wrong-k": ("wrong K", ("drawn = torch.randn(", "drawn = 0 * torch.randn(")),
+    "cut": ("gradient cut", ("straight_through(q, z), indices", "q, indices")),
+    "dice": ("nondeterminism", ("generator=generator(parameters.seed", "generator=None and generator(parameters.seed")),
+    "nan": ("NaN", ("loss = self.beta * mean_square(z, q)", "loss = self.beta * mean_square(z, q) / z.sum()")),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_check_names_the_fault(method, name):
+    words, replacement = FAULTS[name]
+    result = run("check", str(method(f"bad-{name}", replacement)), *SMALL)
+    assert isinstance(result.exception, BadInput)
+    assert words in str(result.exception)
+    assert "FAIL" in result.output
+
+
+def test_check_refuses_what_it_cannot_find():
+    assert "known method" in str(run("check", "nonsense").exception)
+    assert "KEY=VALUE" in str(run("check", "vq", "-p", "dim").exception)
+    assert "unknown parameter" in str(run("check", "vq", "-p", "dimension=3").exception)
+
+
+@pytest.mark.parametrize(
+    ("size", "levels"), [(4096, (8, 8, 8, 8)), (512, (8, 8, 8)), (1000, (10, 10, 10)), (729, (9, 9, 9)), (10, (10,))]
+)
+def test_fsq_comes_as_near_to_k_as_it_can(size, levels):
+    assert check.fsq_levels(size) == levels
+
+
+def test_comparison_is_at_equal_k():
+    entry = {"method": "random", "parameters": {"dim": 6, "codebook_size": 512}}
+    chosen = check.entries(entry, check.make(entry))
+    assert {name: check.make(e).codebook_size for name, e in chosen.items()} == {"random": 512, "vq": 512, "fsq": 512}
+
+
+def test_training_comparison_gives_a_row_each(method, tmp_path):
+    entry = check.resolve(str(method("row-one")), ("codebook_size=64", "dim=4"))
+    few = {"train_images": 16, "eval_images": 8}
+    rows, faults = check.train_and_judge(check.entries(entry, check.make(entry)), 2, tmp_path / "out", few)
+    assert not faults
+    assert list(rows) == ["row-one", "vq", "fsq"]
+    assert all(row.values["psnr"] > 5 and row.codebook_size == 64 for row in rows.values())
+    text = check.table(rows)
+    assert len(text) == 4
+    assert len({len(line) for line in text}) == 1
+    assert check.shortfalls(check.Row(64, {"psnr_gain": 0.5, "relative_usage": 0.01})) != []
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.S)
+
+
+def test_the_page_s_method_keeps_the_contract(tmp_path):
+    source = next(block for block in blocks("python") if "@register" in block)
+    (tmp_path / "ternary.py").write_text(source)
+    cls = load_module(tmp_path / "ternary.py")
+    assert conformance.check(lambda: cls(cls.Parameters(dim=6, active=3))) == []
+    assert cls(cls.Parameters(dim=6, active=3)).codebook_size == 160
+    code = source.split("@register")[1].splitlines()
+    assert len([line for line in code if line.strip() and not line.strip().startswith(("#", '"""'))]) < 40
+    lines = next(block for block in blocks("yaml") if "module:" in block)
+    (tmp_path / "c.yaml").write_text(f"name: t\ndata: {{source: bundled-photographs}}\n{lines}")
+    assert configuration.load(tmp_path / "c.yaml").subjects()[0].name == "ternary"
+
+
+def test_the_page_s_model_runs():
+    source = next(block for block in blocks("python") if "create(" in block)
+    exec(compile(source, str(PAGE), "exec"), {})
+
+
+def test_the_page_names_only_commands_that_exist():
+    named = set(re.findall(r"latticebench ([a-z][a-z-]+)", "\n".join(blocks("sh"))))
+    assert named
+    assert named <= set(latticebench.list_commands(None))
