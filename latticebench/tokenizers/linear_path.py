@@ -2,13 +2,15 @@
 
 A small transformer learns in its first minutes little more than blurred means. Here the encoder starts
 as the principal components of the training patches and the decoder as the least-squares answer to the
-quantized components, so the transformers (zero at first) only add what linear maps cannot do. Three
+quantized components, so the transformers (zero at first) only add what linear maps cannot do. Four
 choices matter with a few bits a token:
 
 - the image's mean patch enters at a share, since every token carries it and the decoder averages over all;
-- each place of the grid turns the latent by its own random rotation and shifts it by its own random
-  offset, so that equal patches get unequal quantization errors, which average out (a dither), and so that
-  quantizers that see directions only are told magnitudes: around an offset, size turns into angle;
+- one random rotation mixes the components, so that quantizers that treat each axis alone share the energy
+  evenly among their axes (distances do not notice);
+- each place of the grid shifts the latent by its own random offset, so that equal patches get unequal
+  quantization errors, which average out (a dither), and so that quantizers that see directions only are
+  told magnitudes: around an offset, size turns into angle. The decoder takes each place's mean code off;
 - the decoder's linear map sees each token, the mean of its 3 x 3 neighbours and the mean of the image.
 """
 
@@ -19,10 +21,10 @@ from torch.nn import functional as F
 from latticebench import seeding
 from latticebench.quantizers import Quantizer
 
-MEAN_SHARE = 0.4
+MEAN_SHARE = 0.5
 SPECTRUM_POWER = 0.25
 """Component i is scaled by (its variance)^-power: 0 keeps the spectrum, 0.5 whitens."""
-OFFSET = 0.7
+OFFSET = 0.5
 """Standard deviation of the offsets in units of the latent's."""
 RIDGE = 1e-3
 
@@ -33,30 +35,24 @@ class LinearPath(nn.Module):
     def __init__(self, patch_values: int, dim: int, grid: int, seed: int) -> None:
         super().__init__()
         self.grid = grid
-        draw = seeding.generator(seed, "linear path")
+        self.seed = seed
         self.encoder = nn.Linear(patch_values, dim)
         self.decoder = nn.Linear(3 * dim, patch_values)
-        rotations = torch.linalg.qr(torch.randn(grid * grid, dim, dim, generator=draw, dtype=torch.float64))[0]
-        self.register_buffer("rotations", rotations.float())
-        self.offsets = nn.Parameter(OFFSET * torch.randn(grid * grid, dim, generator=draw))
+        offsets = torch.randn(grid * grid, dim, generator=seeding.generator(seed, "offsets"))
+        self.offsets = nn.Parameter(OFFSET * offsets)
         self.centres = nn.Parameter(torch.zeros(grid * grid, dim))
 
     def encode(self, patches: Tensor, h: int, w: int) -> Tensor:
         """patches (B, h·w, P) -> latents (B, h·w, d)."""
-        return self.turn(self.encoder(_attenuated(patches)), h, w) + self._placed(self.offsets, h, w)
+        return self.encoder(_attenuated(patches)) + self._placed(self.offsets, h, w)
 
-    def turn(self, x: Tensor, h: int, w: int) -> Tensor:
-        """Rotates each place's vector (B, h·w, d) from the shared frame into the place's own."""
-        return torch.einsum("bnd,nde->bne", x, self._placed(self.rotations, h, w))
+    def centre(self, vectors: Tensor, h: int, w: int) -> Tensor:
+        """Code vectors (B, h·w, d) less the mean code of their place."""
+        return vectors - self._placed(self.centres, h, w)
 
-    def turn_back(self, vectors: Tensor, h: int, w: int) -> Tensor:
-        """Code vectors (B, h·w, d) into the shared frame, less the place's mean code."""
-        turned = torch.einsum("bne,nde->bnd", vectors, self._placed(self.rotations, h, w))
-        return turned - self._placed(self.centres, h, w)
-
-    def decode(self, turned: Tensor, h: int, w: int) -> Tensor:
-        """What `turn_back` gives -> patches (B, h·w, P)."""
-        return self.decoder(_context(turned, h, w))
+    def decode(self, centred: Tensor, h: int, w: int) -> Tensor:
+        """What `centre` gives -> patches (B, h·w, P)."""
+        return self.decoder(_context(centred, h, w))
 
     @torch.no_grad()
     def initialize(self, patches: Tensor, quantizer: Quantizer, quantized_images: int) -> None:
@@ -75,7 +71,8 @@ class LinearPath(nn.Module):
         vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
         scale = variances.clamp(min=1e-8) ** -SPECTRUM_POWER
         scale = scale / (variances * scale.square()).mean().sqrt()
-        weight = F.pad((vectors * scale).T, (0, 0, 0, dim - len(variances)))
+        components = F.pad((vectors * scale).T, (0, 0, 0, dim - len(variances)))
+        weight = _rotation(dim, self.seed).to(components) @ components
         self.encoder.weight.copy_(weight)
         self.encoder.bias.copy_(-weight @ mean)
 
@@ -86,9 +83,8 @@ class LinearPath(nn.Module):
         quantizer.eval()
         codes = quantizer(latents).vectors.to(latents.dtype)
         quantizer.train()
-        self.centres.zero_()
-        self.centres.copy_(self.turn_back(codes, grid, grid).mean(0))
-        features = _context(self.turn_back(codes, grid, grid), grid, grid).reshape(-1, 3 * dim).double()
+        self.centres.copy_(codes.mean(0))
+        features = _context(self.centre(codes, grid, grid), grid, grid).reshape(-1, 3 * dim).double()
         features = F.pad(features, (0, 1), value=1.0)
         gram = features.T @ features
         ridge = RIDGE * gram.trace() / len(gram) * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
@@ -103,6 +99,11 @@ class LinearPath(nn.Module):
         rows = torch.arange(h, device=values.device) % self.grid
         columns = torch.arange(w, device=values.device) % self.grid
         return values[(rows[:, None] * self.grid + columns).flatten()]
+
+
+def _rotation(dim: int, seed: int) -> Tensor:
+    draw = seeding.generator(seed, "rotation")
+    return torch.linalg.qr(torch.randn(dim, dim, generator=draw, dtype=torch.float64))[0]
 
 
 def _attenuated(patches: Tensor) -> Tensor:

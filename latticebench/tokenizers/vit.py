@@ -70,7 +70,7 @@ class ViTTokenizer(Tokenizer):
         patches = to_patches(self._standardised(images), self.stride)
         latents = self.encoder(patches, h, w)
         if self.linear is not None:
-            latents = self.linear.turn(latents, h, w) + self.linear.encode(patches, h, w)
+            latents = latents + self.linear.encode(patches, h, w)
         return latents.reshape(len(images), h, w, -1)
 
     def decode_features(self, features: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class ViTTokenizer(Tokenizer):
         if self.linear is None:
             patches = self.decoder(tokens, h, w)
         else:
-            tokens = self.linear.turn_back(tokens, h, w)
+            tokens = self.linear.centre(tokens, h, w)
             patches = self.decoder(tokens, h, w) + self.linear.decode(tokens, h, w)
         return from_patches(patches, self.stride, h, w) * self.pixel_std + self.pixel_mean
 
