@@ -1,6 +1,9 @@
 """Every backend against float64 scores of all 196,560 vectors."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -157,3 +160,21 @@ def test_cosets_and_the_rest_hold_every_octad_once(codebook):
     tables = turyn.tables(codebook)
     octads = np.concatenate([tables.octad_rank.ravel(), tables.left_octads])
     assert np.array_equal(np.sort(octads), np.arange(759))
+
+
+TRITON = """
+import torch
+from latticebench.lattices import leech
+g = torch.Generator().manual_seed(0)
+rows = torch.tensor([0, 97_000, 97_152, 195_455, 195_456, 196_559])
+z = torch.cat([torch.randn(110, 24, generator=g), leech.vectors(rows, "released"), torch.eye(24)[:2] + 1])
+assert torch.equal(leech.nearest(z, "released", "triton"), leech.nearest(z, "released", "structured"))
+assert leech.nearest(torch.zeros(0, 24), "released", "triton").shape == (0,)
+"""
+
+
+def test_triton_kernel_in_the_interpreter():
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", TRITON], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -129,9 +129,7 @@ def _second_label(r: Tensor, d: Tensor, coset: Tensor, l1: Tensor) -> tuple[Tens
     return chosen, gap
 
 
-def sign_row(
-    blocks: Tensor, coset: Tensor, l1: Tensor, l2: Tensor, tables: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
+def sign_row(blocks: Tensor, coset: Tensor, l1: Tensor, l2: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Class 3: row and gap among the 8 x 24 code vectors of a combination (garbage for other classes)."""
     classes = (8 * coset + torch.stack([l1, l2, l1 ^ l2])).clamp(max=turyn.SIGN_GROUPS - 1)  # (3, B)
     signed = tables["word_signs"][classes].transpose(1, 2) * blocks  # (3, 8, B)
