@@ -102,6 +102,6 @@ seeds: 1
 data: {source: bundled-photographs, train_margin: 16}
 quantizers:
   $name: {module: $file.py}
-  vq: {method: vq, parameters: {dim: 8, codebook_size: 4096}}
+  vq: {method: vq, parameters: {dim: 8, codebook_size: 4096, init: data}}
   fsq: {method: fsq, parameters: {levels: [8, 8, 8, 8]}}
 """

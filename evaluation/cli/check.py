@@ -141,7 +141,7 @@ def entries(entry: dict[str, Any], quantizer: "Quantizer") -> dict[str, dict[str
     if not quantizer.quantizes or size > LARGEST_TRAINED:
         return result
     if "vq" not in result:
-        result["vq"] = {"method": "vq", "parameters": {"dim": quantizer.dim, "codebook_size": size}}
+        result["vq"] = {"method": "vq", "parameters": {"dim": quantizer.dim, "codebook_size": size, "init": "data"}}
     if "fsq" not in result and size >= 9:
         result["fsq"] = {"method": "fsq", "parameters": {"levels": list(fsq_levels(size))}}
     return result
