@@ -7,23 +7,24 @@ from latticebench import seeding
 from latticebench.quantizers import search
 from latticebench.quantizers.distributed import all_sum, joined_rows
 
-
-def _signed(word: int) -> int:
-    return word - 2**64 if word >= 2**63 else word
+MASK = 2**32 - 1
 
 
 def hashed(values: Tensor, key: int) -> Tensor:
-    """int64 values -> well-mixed non-negative int64, by the finalizer of SplitMix64 (Steele et al., 2014)."""
-    x = values * _signed(0x9E3779B97F4A7C15) + key
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * _signed(factor)
-    return (x ^ ((x >> 31) & (2**33 - 1))) & (2**63 - 1)
+    """Non-negative int64 values -> well-mixed 32-bit values in int64.
+
+    Multiply-and-xorshift rounds whose products stay below 2^60: compilers may do as they like on overflow.
+    """
+    x = (values ^ key) & MASK
+    for _ in range(3):
+        x = ((x ^ (x >> 16)) * 0x45D9F3B) & MASK
+    return x ^ (x >> 16)
 
 
 def shuffled(count: int, counter: Tensor, key: int) -> Tensor:
     """A permutation of range(count), int64 (count,), fixed by the counter (an int64 scalar) and a derived seed."""
-    order = hashed(torch.arange(count, device=counter.device), key) ^ hashed(counter, key)
-    return hashed(order, key).argsort(stable=True)
+    places = torch.arange(count, device=counter.device)
+    return hashed(hashed(places, key & MASK) + hashed(counter, key >> 32), 0).argsort(stable=True)
 
 
 def random_tokens(tokens: Tensor, counts: list[int], wanted: int, counter: Tensor, key: int) -> Tensor:

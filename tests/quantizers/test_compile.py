@@ -40,6 +40,7 @@ def test_aot_eager_in_one_graph(case):
     compare(case, "aot_eager")
 
 
+@pytest.mark.slow
 @pytest.mark.inductor
 @pytest.mark.parametrize("case", sorted(set(CASES) - SKIPPED))
 def test_inductor(case):
