@@ -1,8 +1,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pyarrow.parquet
 import pytest
@@ -73,19 +71,15 @@ def project(tmp_path_factory):
     return config, prepared.load(folder / "data")
 
 
-def command(config, data, out, *more, subject="fsq", seeds="0"):
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    return subprocess.run(
-        [sys.executable, "-m", "latticebench.tokenizers.train", "--config", config.path, "--subject", subject,
-         "--seeds", seeds, "--data", data.path, "--out", out, "--threads", "1", *more],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
+def command(config, data, out, subject="fsq", seeds="0"):
+    arguments = {"config": config.path, "subject": subject, "seeds": seeds, "data": data.path, "out": out, "threads": 1}
+    words = [str(word) for key, value in arguments.items() for word in (f"--{key}", value)]
+    train.command.main(words, standalone_mode=False)
 
 
 def test_command_trains_all_seeds_and_lists_them(project, tmp_path):
     config, data = project
-    done = command(config, data, tmp_path, subject="random", seeds="0-1")
-    assert done.returncode == 0, done.stderr
+    command(config, data, tmp_path, subject="random", seeds="0-1")
     root = tmp_path / "tokenizers" / config.subject("random").id
     made = json.loads((root / "made-0-1.json").read_text())
     assert sorted(made["files"]) == sorted(f"seed{k}/{name}" for k in (0, 1) for name in train.FILES)
@@ -126,10 +120,12 @@ def test_a_finished_seed_of_other_data_is_refused(project, tmp_path):
 
 def test_a_second_run_is_refused_by_process_id(project, tmp_path):
     config, data = project
-    with locks.hold(tmp_path / "running" / config.subject("fsq").id / "seed0.lock", "test"):
-        refused = command(config, data, tmp_path)
-    assert refused.returncode == 2
-    assert f"fsq-{config.subject('fsq').id[4:]} seed 0 is in use by process {os.getpid()}" in refused.stderr
+    subject = config.subject("fsq").id
+    message = f"{subject} seed 0 is in use by process {os.getpid()}"
+    lock = tmp_path / "running" / subject / "seed0.lock"
+    with locks.hold(lock, "test"), pytest.raises(BadInput, match=message):
+        command(config, data, tmp_path)
+    command(config, data, tmp_path)
 
 
 def test_load_restores_the_same_tokenizer(project, tmp_path):
