@@ -3,6 +3,7 @@
 import csv
 import difflib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def explain(table: Path, row: str, column: str) -> str:
     The table's `.sources.json`, written beside it, says which records a cell was made from.
     """
     cell = _cell(table, row, column)
-    root = table.resolve().parents[1]
+    root = Path(os.path.relpath(table.resolve().parents[1]))
     metric = METRICS.get(column) or METRICS.get(row)
     lines = [f"{table}: row {row}, column {column}"]
     if metric is not None:
@@ -65,6 +66,8 @@ def _numbers(table: Path, row: str, column: str) -> list[str]:
         return []
     values = dict(zip(header, found, strict=False))
     parts = {"": "value", "_low": "low", "_high": "high", "_sd": "sd over seeds", "_n": "seeds"}
+    if not values.get(column):
+        return []
     shown = [f"{word} {values[column + end]}" for end, word in parts.items() if values.get(column + end)]
     return ["in the table: " + ", ".join(shown)] if shown else []
 
@@ -90,7 +93,7 @@ def _record(root: Path, name: str, key: str) -> list[str]:
     lines += [f"  weights {what}: sha256 {digest}" for what, digest in sorted(record.weights.items())]
     lines += [f"  code {path}: sha256 {digest}" for path, digest in sorted(record.code.items())]
     lines += [
-        f"  file {what}: {(root / name).parent / file.path}, sha256 {file.sha256}"
+        f"  file {what}: {os.path.normpath((root / name).parent / file.path)}, sha256 {file.sha256}"
         for what, file in record.files.items()
     ]
     lines += [f"  note: {note}" for note in record.notes]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import features, frechet, perceptual, weights
+from evaluation import features, perceptual, weights
 from evaluation.images import from_array
 from latticebench.errors import BadInput, Missing
 
@@ -168,19 +168,3 @@ def test_lpips_trunk_weights_land_where_they_belong(tmp_path):
     torch.save({"nothing": torch.zeros(1)}, tmp_path / "foreign.pth")
     with pytest.raises(BadInput, match=r"foreign\.pth"):
         perceptual.network("alex", tmp_path / "foreign.pth")
-
-
-def test_processes_give_the_same_sums(tmp_path):
-    from functools import partial
-
-    from evaluation import chunks
-
-    pieces = [(i, i + 3) for i in range(0, 30, 3)]
-    alone = list(chunks.run(partial(_sums), pieces, 1))
-    together = list(chunks.run(partial(_sums), pieces, 2))
-    assert [a.tolist() for a in alone] == [b.tolist() for b in together]
-    assert frechet.merged([frechet.moments(x) for x in alone]).n == 30
-
-
-def _sums(chunk):
-    return np.random.default_rng(chunk[0]).normal(size=(3, 4))
