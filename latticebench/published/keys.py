@@ -83,6 +83,10 @@ class Released:
             if absent:
                 missing += absent
                 continue
+            for key, twin in zip(wanted.keys, wanted.twins, strict=bool(wanted.twins)):
+                if self.tensors[key].shape != self.tensors[twin].shape:
+                    shapes = tuple(self.tensors[twin].shape), tuple(self.tensors[key].shape)
+                    misshaped.append(f"{twin} is {shapes[0]}, not {shapes[1]} as {key}")
             parts = [self.tensors[key] for key in wanted.keys]
             value = parts[0] if len(parts) == 1 else torch.cat(parts)
             if tuple(value.shape) != (wanted.shape or tuple(own.shape)):
