@@ -212,7 +212,7 @@ def geometry(results: Results) -> Table:
                 cells={key: cell for key in keys if (cell := entry.cell(key, suites)) is not None},
             )
         )
-    rows.sort(key=lambda row: (len(row.group), row.group))
+    rows.sort(key=lambda row: (row.entry.dim or 0, row.entry.method, row.fields["K"] or 0))
     fields = (
         *CODES,
         Field("published", "δ_min, published", "arXiv:2512.14697, Table 4, printed to three decimals.", True),

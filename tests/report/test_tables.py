@@ -4,11 +4,14 @@ import json
 import math
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from evaluation import records
 from evaluation.report import build, comparisons, published, results, tables
+from evaluation.report.__main__ import command
 from latticebench.errors import BadInput
 from tests.report.synthetic import QUANTIZERS, SOME, configuration, fill, reconstruction
 
@@ -123,9 +126,11 @@ def test_an_unfinished_run_says_what_is_missing(unfinished):
     assert "training began and did not end" in page and "2 parts missing" in page
 
 
-def test_an_empty_folder_still_gives_a_page(tmp_path):
-    made = build.build(configuration(["identity", "vq"]), tmp_path)
-    assert "No record yet" in made.page.read_text()
+def test_the_command_makes_a_page_of_an_empty_folder(tmp_path):
+    config = Path(__file__).resolve().parents[2] / "config" / "smoke.yaml"
+    done = CliRunner().invoke(command, ["--config", str(config), "--root", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "No record yet" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_files_are_the_same_every_time(unfinished):
