@@ -40,6 +40,10 @@ class TokenCodec:
 
     def write(self, images: Sequence[Coded]) -> list[bytes]:
         """The file of each image. Raises BadInput on tokens or sizes that do not fit the tokenizer."""
+        return self.write_priced(images)[0]
+
+    def write_priced(self, images: Sequence[Coded]) -> tuple[list[bytes], np.ndarray]:
+        """`write`, and the prior's cross-entropy of each image's tokens in bits."""
         for image in images:
             format.check_size(image.height, image.width)
             check_tokens(image.tokens, self.layout.codebook_size)
@@ -49,8 +53,8 @@ class TokenCodec:
                     f"an image of {image.height} x {image.width} px has {rows * columns} tiles of "
                     f"{self.layout.tokens_per_tile} tokens, got {image.tokens.shape}"
                 )
-        payloads = self.prior.encode([image.tokens for image in images])
-        return [
+        payloads, bits = self.prior.encode_priced([image.tokens for image in images])
+        files = [
             format.pack(
                 format.TokenFile(
                     self._header(image.height, image.width),
@@ -60,6 +64,7 @@ class TokenCodec:
             )
             for image, payload in zip(images, payloads, strict=True)
         ]
+        return files, bits
 
     def read(self, files: Sequence[bytes], names: Sequence[str] | None = None) -> list[Coded]:
         """The inverse of `write`. Raises BadInput that names the file on anything but what `write` wrote."""

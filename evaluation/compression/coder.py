@@ -40,7 +40,7 @@ class Encoder:
     def tables(self, symbols: np.ndarray, tables: np.ndarray) -> None:
         """symbols (n,), each under its own row of tables (n, size)."""
         if tables.shape[1] > 1 and len(symbols):
-            self._coder.encode(symbols.astype(np.int32), _FAMILY, tables.astype(np.float64))
+            self._coder.encode(symbols.astype(np.int32), _FAMILY, tables.astype(np.float64, copy=False))
 
     def finish(self) -> bytes:
         """The stream: big-endian words, less the zero bytes at the end that a decoder puts back."""
@@ -73,7 +73,7 @@ class Decoder:
         """The next symbols, one for each row of tables, int64."""
         if tables.shape[1] == 1 or not len(tables):
             return np.zeros(len(tables), np.int64)
-        return self._decode(_FAMILY, tables.astype(np.float64))
+        return self._decode(_FAMILY, tables.astype(np.float64, copy=False))
 
     def _decode(self, model: constriction.stream.model.Model, argument: int | np.ndarray) -> np.ndarray:
         try:

@@ -2,7 +2,7 @@
 
 Every number is an integer, held in float64 where matrices are multiplied and in int64 elsewhere. A product of
 integers whose sum stays below 2^53 is exact in float64 in any order of summation, so no library, thread count or
-device can change it; what is not a product is an integer shift, an integer division or a table.
+device can change it; what is not a product is a shift, a division or a table.
 
 Fixed point, b fractional bits: activations 12, clamped to ±2^20 (±256); weights 12, clamped to ±(2^15 − 1) (±8).
 A sum over fan_in terms stays below fan_in · 2^35, exact for fan_in up to 2^17. Attention scores carry 24 bits.
@@ -26,7 +26,9 @@ _CLAMP = 2**20
 _WEIGHT = 2**15 - 1
 _TABLE = 4096
 _UNITS = 16  # score and logit bits (24 fractional) below the table's unit of 1/256
-_WIDE, _NARROW = 30, 16
+_WIDE, _NARROW = 28, 16  # 28 + 24 bits of TOTAL stay below 53
+_CACHED = 2**15
+"""Table entries that are worked on at a time on a CPU: they stay in its cache."""
 _MAX_FAN_IN = 2**17
 # round(exp(-1/256) * 2^62): the table is its powers, in exact integers.
 _STEP = 4593706758521714574
@@ -34,12 +36,12 @@ _STEP = 4593706758521714574
 
 @functools.cache
 def exponentials(bits: int) -> Tensor:
-    """floor(exp(−i/256) · 2^bits) for i = 0 … 4095, int64 (4096,); the last entry stands for everything smaller."""
+    """floor(exp(−i/256) · 2^bits) for i = 0 … 4095, float64 (4096,); the last entry stands for everything smaller."""
     value, values = 1 << 62, []
     for _ in range(_TABLE):
         values.append(value >> (62 - bits))
         value = value * _STEP >> 62
-    return torch.tensor(values)
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def integer_weights(model: RasterTransformer) -> dict[str, np.ndarray]:
@@ -129,7 +131,7 @@ class ExactRaster:
         )
 
     def tables(self, state: State) -> np.ndarray:
-        """The tables of the next digit, int64 (B, size), each summing to coder.TOTAL − size."""
+        """The tables of the next digit, integers in float64 (B, size), each summing to coder.TOTAL − size."""
         place = state.step % len(self.sizes)
         x = self._input(state)
         for layer in range(self.parameters.layers):
@@ -162,7 +164,7 @@ class ExactRaster:
         keys[:, :, state.step], values[:, :, state.step] = k, v
         seen = slice(0, state.step + 1)
         scores = (keys[:, :, seen] @ q.unsqueeze(-1)).squeeze(-1)
-        weights = self._narrow[self._distance(scores)].double()
+        weights = self._narrow[self._distance(scores)]
         sums = (weights.unsqueeze(-2) @ values[:, :, seen]).squeeze(-2)
         mixed = _divide(sums, weights.sum(dim=-1, keepdim=True)).flatten(1)
         x = _clamped(x + self._product(mixed, name + "out"))
@@ -185,16 +187,20 @@ class ExactRaster:
     def _distance(self, scores: Tensor) -> Tensor:
         """How far each score lies below its row's largest, in units of 1/256, int64 in [0, 4095]."""
         units = torch.floor(scores / 2**_UNITS)
-        return (units.amax(dim=-1, keepdim=True) - units).clamp(max=_TABLE - 1).long()
+        return torch.sub(units.amax(dim=-1, keepdim=True), units, out=units).clamp_(max=_TABLE - 1).long()
 
     def _to_tables(self, scores: Tensor) -> Tensor:
-        """Scores (B, size) at 24 fractional bits -> (B, size) int64 that sum to TOTAL − size."""
-        weights = self._wide[self._distance(scores)]
-        wanted = coder.TOTAL - weights.shape[-1]
-        tables = weights * wanted // weights.sum(dim=-1, keepdim=True)
-        # What rounding down left goes to the likeliest digit, the first one of equals.
-        best = _first_largest(weights)
-        return tables.scatter_add(-1, best, wanted - tables.sum(dim=-1, keepdim=True))
+        """Scores (B, size) at 24 fractional bits -> (B, size) integers that sum to TOTAL − size."""
+        rows = max(1, _CACHED // scores.shape[-1]) if scores.device.type == "cpu" else len(scores)
+        wanted = coder.TOTAL - scores.shape[-1]
+        tables = torch.empty_like(scores)
+        for part, table in zip(scores.split(rows), tables.split(rows), strict=True):
+            weights = self._wide[self._distance(part)]
+            # One rounded division of exact integers: IEEE 754 fixes its result.
+            torch.floor(weights.mul(wanted).div_(weights.sum(dim=-1, keepdim=True)), out=table)
+            # What rounding down left, at most one part of TOTAL for each digit, goes to the last digit.
+            table[:, -1] += wanted - table.sum(dim=-1)
+        return tables
 
 
 def _clamped(x: Tensor) -> Tensor:
@@ -210,10 +216,3 @@ def _integer_sqrt(x: Tensor) -> Tensor:
     root = x.double().sqrt().long()
     root = torch.where(root * root > x, root - 1, root)
     return torch.where((root + 1) * (root + 1) <= x, root + 1, root)
-
-
-def _first_largest(x: Tensor) -> Tensor:
-    """Column of the first largest entry of each row, (B, 1): argmax does not promise which of equals it takes."""
-    columns = torch.arange(x.shape[-1], device=x.device)
-    largest = x == x.amax(dim=-1, keepdim=True)
-    return torch.where(largest, columns, x.shape[-1]).amin(dim=-1, keepdim=True)

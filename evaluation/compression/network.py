@@ -41,16 +41,24 @@ class NetworkPrior(priors.FilePrior):
         return float(sum(-np.log2(1 - (size - 1) / coder.TOTAL) for size in self.sizes))
 
     def encode(self, tokens: Sequence[np.ndarray]) -> list[bytes]:
+        return self.encode_priced(tokens)[0]
+
+    def bits(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
+        return self.encode_priced(tokens)[1]
+
+    def encode_priced(self, tokens: Sequence[np.ndarray]) -> tuple[list[bytes], np.ndarray]:
         encoders = [coder.Encoder() for _ in tokens]
+        bits = np.zeros(len(tokens))
         split = self._split(tokens)
 
         def put(file: int, part: slice, step: int, tables: np.ndarray) -> np.ndarray:
             symbols = split[file][part, step]
             encoders[file].tables(symbols, tables)
+            bits[file] += coder.table_bits(symbols, tables).sum()
             return symbols
 
         self._walk([len(array) for array in tokens], put)
-        return [encoder.finish() for encoder in encoders]
+        return [encoder.finish() for encoder in encoders], bits
 
     def decode(self, payloads: Sequence[bytes], tiles: Sequence[int], positions: int) -> list[tuple[np.ndarray, bytes]]:
         if positions != self.positions:
@@ -68,18 +76,6 @@ class NetworkPrior(priors.FilePrior):
         self._walk(tiles, take)
         tokens = [digits.join(array.reshape(len(array), positions, -1), self.codebook_size) for array in found]
         return [(array, encoder.finish()) for array, encoder in zip(tokens, encoders, strict=True)]
-
-    def bits(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
-        result = np.zeros(len(tokens))
-        split = self._split(tokens)
-
-        def add(file: int, part: slice, step: int, tables: np.ndarray) -> np.ndarray:
-            symbols = split[file][part, step]
-            result[file] += coder.table_bits(symbols, tables).sum()
-            return symbols
-
-        self._walk([len(array) for array in tokens], add)
-        return result
 
     def _split(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
         for array in tokens:

@@ -48,6 +48,10 @@ class Prior(abc.ABC):
     def bits(self, tokens: Sequence[np.ndarray]) -> np.ndarray:
         """The cross-entropy of each file's tokens in bits, float64 (files,)."""
 
+    def encode_priced(self, tokens: Sequence[np.ndarray]) -> tuple[list[bytes], np.ndarray]:
+        """`encode` and `bits` at once."""
+        return self.encode(tokens), self.bits(tokens)
+
 
 class UniformPrior(Prior):
     """Every code equally likely: log2 K bits a token, 17.585 and not 18 for the Leech shell."""

@@ -166,9 +166,8 @@ class Stage:
         return found
 
     def _code_with(self, codec: TokenCodec, kind: str, images: list[Coded], item: Pending) -> None:
-        files = codec.write(images)
+        files, ideal = codec.write_priced(images)
         bundle.write(item.coded / f"{kind}.zip", files)
-        ideal = codec.prior.bits([image.tokens for image in images])
         self._check_price(kind, files, ideal)
         for name, bits in (("bpp", np.array([8 * len(data) for data in files])), ("prior_bpp", ideal)):
             numbers = (bits / self.images.pixels).tolist()
