@@ -3,6 +3,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/tokenizers.smk"
 include: "workflow/rules/reconstruction.smk"
 include: "workflow/rules/codebooks.smk"
+include: "workflow/rules/compression.smk"
 include: "workflow/rules/report.smk"
 
 

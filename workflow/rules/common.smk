@@ -14,7 +14,6 @@ except LatticebenchError as error:
 
 ROOT = f"results/{CONFIG.name}"
 DATA = f"{ROOT}/data/{CONFIG.data_hash}"
-SUBJECTS = {subject.id: subject for subject in CONFIG.subjects()}
 JOBS = CONFIG.values["jobs"]
 # The interpreter that runs Snakemake runs the jobs, whatever the shell's PATH says. `exec` makes the
 # job a direct child, so that it ends with the scheduler (latticebench/commands.py).
@@ -36,11 +35,11 @@ def seed_groups(subject):
     ]
 
 
-def made(kind):
+def made(stage):
     """The manifests of a stage that has one job a subject and group of seeds."""
     return [
-        f"{ROOT}/{kind}/{subject.id}/made-{seeds}.json"
-        for subject in SUBJECTS.values()
+        f"{ROOT}/records/{subject.id}/{stage}-{seeds}.json"
+        for subject in CONFIG.subjects()
         for seeds in seed_groups(subject)
     ]
 

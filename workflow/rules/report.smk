@@ -1,6 +1,8 @@
 rule report:
     input:
-        made("records"),
+        made("made"),
+        made("made-compression"),
+        f"{ROOT}/records/codecs/made.json",
         f"{ROOT}/records/geometry/made.json",
     output:
         f"{ROOT}/report/index.html",
