@@ -111,7 +111,8 @@ class VQ(Quantizer):
                 self._count(tokens.detach())
             codes = self._codes(z.dtype)
             indices = search.nearest(tokens.detach(), codes.detach(), self.p.tile_mb)
-            q = codes[indices].reshape(z.shape)
+            rows = codes[indices] if self.p.update == "gradient" else _kept_rows(codes, indices)
+            q = rows.reshape(z.shape)
             commitment = mean_square(u, q.detach())
             loss, terms = self.p.beta * commitment, {"commitment": commitment.detach()}
             if self.p.update == "gradient":
@@ -198,6 +199,17 @@ class VQ(Quantizer):
         self.weight.copy_(torch.where(dead.unsqueeze(-1), drawn, self.weight))
         self.ema_sum.copy_(torch.where(dead.unsqueeze(-1), drawn * threshold, self.ema_sum))
         self.ema_count.copy_(torch.where(dead, torch.full_like(self.ema_count, threshold), self.ema_count))
+
+
+@torch.library.custom_op("latticebench::kept_rows", mutates_args=())
+def _kept_rows(codes: Tensor, indices: Tensor) -> Tensor:
+    """codes[indices], opaque to compilers: one that gathers again in the backward pass would find the moved codebook."""
+    return codes[indices]
+
+
+@_kept_rows.register_fake
+def _(codes: Tensor, indices: Tensor) -> Tensor:
+    return codes.new_empty(len(indices), codes.shape[1])
 
 
 def _recall_start(module: VQ, incompatible_keys: Any) -> None:
