@@ -353,6 +353,7 @@ def smallest_distance(results: Results) -> tuple[Any, list[str]]:
             )
             lines.setdefault(method, line)
         axes.set(xscale="log", title=f"d = {dim}", xlabel="codebook size K")
+        axes.xaxis.set_minor_formatter("")
         axes.set_ylim(bottom=0)
     figure.axes[0].set_ylabel("smallest distance δ_min")
     _legend(figure, list(lines.values()))
@@ -390,7 +391,7 @@ _FIGURES: tuple[tuple[str, str, str, str, Callable[[Results], tuple[Any, list[st
     (
         "reconstructions",
         "Reconstructions",
-        "The first pictures of the evaluation split, whole scenes held out from training. Right, or below: absolute error, mean "
+        "Pictures of the evaluation split, spread over its scenes, the same for every quantizer. Right, or below: absolute error, mean "
         "of the channels, black at 0 and brightest at 64 of 255 grey levels, the same scale in every row.",
         "Grid of original pictures, their reconstruction by each quantizer, and error maps.",
         reconstructions,
