@@ -11,7 +11,7 @@ from torch import Tensor
 from latticebench.lattices import golay, leech
 from latticebench.lattices.leech_search import turyn
 
-TILE = 2048
+TILE = 1024
 """Vectors a tile: small enough for the cache on a CPU."""
 GPU_TILE = 65_536
 
@@ -89,22 +89,23 @@ def _sign_classes(half_blocks: Tensor, tables: dict[str, Tensor]) -> tuple[Tenso
     cd = torch.minimum(c.unsqueeze(3), d.unsqueeze(2)).flatten(2, 3).unsqueeze(2)
     least = torch.minimum(ab, cd).flatten(2, 3)
     high, low = tables["high"], tables["low"]
-    total = sums[:, 0, high] + sums[:, 1, low]
-    smallest = torch.minimum(least[:, 0, high], least[:, 1, low])
-    largest = torch.minimum(least[:, 0, 15 - high], least[:, 1, 15 - low])  # negated
+    total = _take(sums[:, 0], high) + _take(sums[:, 1], low)
+    smallest = torch.minimum(_take(least[:, 0], high), _take(least[:, 1], low))
+    largest = torch.minimum(_take(least[:, 0], 15 - high), _take(least[:, 1], 15 - low))  # negated
     r = total.abs()
     return r, torch.maximum(total - 4 * smallest, -(total + 4 * largest)) - r
 
 
 def _octad_classes(blocks: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Class 2: doubled blocks (3, 8, B) -> r, d (3, 56, B)."""
-    u, v = blocks[:, tables["u"]], blocks[:, tables["v"]]
+    u, v = _take(blocks, tables["u"]), _take(blocks, tables["v"])
     same, opposite = (u + v).abs(), (u - v).abs()
     first, second = tables["four_first"], tables["four_second"]  # (28, 2): number, set or complement
-    same1, opposite1, same2, opposite2 = same[:, first], opposite[:, first], same[:, second], opposite[:, second]
+    same1, opposite1 = _take(same, first), _take(opposite, first)
+    same2, opposite2 = _take(same, second), _take(opposite, second)
     even = torch.maximum(same1 + same2, opposite1 + opposite2).amax(2)
     odd = torch.maximum(same1 + opposite2, opposite1 + same2).amax(2)
-    r = torch.stack([same[:, tables["pair"]], opposite[:, tables["pair"]]], 2)
+    r = torch.stack([_take(same, tables["pair"]), _take(opposite, tables["pair"])], 2)
     return r.flatten(1, 2), (torch.stack([even, odd], 2) - r).flatten(1, 2)
 
 
@@ -114,9 +115,9 @@ def _combinations(r: Tensor, d: Tensor) -> Tensor:
     d1, d2, d3 = d.unflatten(1, (15, 8)).unbind(0)
     best = []
     for l1 in range(8):
-        l3 = [l1 ^ l2 for l2 in range(8)]
-        value = torch.maximum(torch.maximum(d1[:, l1, None], d2), d3[:, l3])
-        best.append((value + ((r1[:, l1, None] + r2) + r3[:, l3])).amax(1))
+        l3 = torch.arange(8, device=r.device) ^ l1
+        value = torch.maximum(torch.maximum(d1[:, l1, None], d2), _take(d3, l3))
+        best.append((value + ((r1[:, l1, None] + r2) + _take(r3, l3))).amax(1))
     return torch.stack(best, 1).flatten(0, 1)
 
 
@@ -164,12 +165,14 @@ def left_over_row(z: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]
 def _octads(z: Tensor, supports: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """z (24, B), supports (n, 8, B) or (n, 8, 1) -> best value, which of the n, and gap to the next sign pattern."""
     if supports.shape[-1] == 1:
-        values = z[supports[..., 0]]
+        values = z.index_select(0, supports.flatten()).unflatten(0, supports.shape[:2])
     else:
         values = z.gather(0, supports.flatten(0, 1)).view(supports.shape)
     sizes = values.abs()
-    least, at = sizes.min(1)
-    next_least = sizes.scatter(1, at[:, None], torch.inf).amin(1)
+    least = next_least = torch.full_like(sizes[:, 0], torch.inf)
+    for size in sizes.unbind(1):
+        next_least = torch.minimum(next_least, torch.maximum(least, size))
+        least = torch.minimum(least, size)
     odd = ((values < 0).sum(1) & 1).bool()
     value = 2 * sizes.sum(1) - torch.where(odd, 4 * least, 0)
     inner = 4 * torch.where(odd, next_least - least, next_least + least)
@@ -204,3 +207,8 @@ def _top_two(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     best, place = values.max(0)
     second = values.scatter(0, place[None], -torch.inf).amax(0)
     return best, place, best - second
+
+
+def _take(x: Tensor, places: Tensor) -> Tensor:
+    """x[:, places], by the operation that copies whole rows."""
+    return x.index_select(1, places.flatten()).unflatten(1, places.shape)
