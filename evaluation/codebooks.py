@@ -43,7 +43,7 @@ def expected_usage(codebook_size: int, tokens: int) -> float:
     return -math.expm1(tokens * math.log1p(-1 / codebook_size)) if codebook_size > 1 else 1.0
 
 
-def intervals(codes: np.ndarray, cut: Blocks | None) -> dict[str, Interval | None]:
+def intervals(codes: np.ndarray, cut: Blocks | None, codebook_size: float = math.inf) -> dict[str, Interval | None]:
     """Jackknife intervals of codes_used and entropy_bits; codes (N, T) or (N, T, n), one row an image."""
     if cut is None:
         return {"codes_used": None, "entropy_bits": None}
@@ -51,8 +51,10 @@ def intervals(codes: np.ndarray, cut: Blocks | None) -> dict[str, Interval | Non
     total = np.bincount(of_image.ravel(), minlength=used)
     kept = [total - np.bincount(of_image[cut.labels == g].ravel(), minlength=used) for g in range(cut.count)]
     return {
-        "codes_used": jackknife(used, [float(np.count_nonzero(k)) for k in kept], cut),
-        "entropy_bits": jackknife(entropy_bits(total), [entropy_bits(k) for k in kept], cut),
+        "codes_used": jackknife(used, [float(np.count_nonzero(k)) for k in kept], cut, (1.0, codebook_size)),
+        "entropy_bits": jackknife(
+            entropy_bits(total), [entropy_bits(k) for k in kept], cut, (0.0, math.log2(codebook_size))
+        ),
     }
 
 
@@ -67,7 +69,7 @@ def values(codes: np.ndarray, codebook_size: int, cut: Blocks | None) -> dict[st
     """Every usage metric of the codes of a split: (N, T) int64 indices or (N, T, n) digits."""
     protocol, count = protocol_id("usage"), counts(codes)
     tokens, used, bits = int(count.sum()), len(count), entropy_bits(count)
-    around = intervals(codes, cut)
+    around = intervals(codes, cut, codebook_size)
     expected = expected_usage(codebook_size, tokens)
     perplexity = around["entropy_bits"]
     if perplexity is not None:

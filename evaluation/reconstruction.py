@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -199,7 +200,7 @@ def frechet_interval(
     for rows in tqdm(members, "jackknife", unit="group", delay=3):
         without = (whole.without(frechet.moments(side, rows)) for whole, side in ((all_a, a), (all_b, b)))
         left_out.append(frechet.between(*without, allow_few))
-    return value, statistics.jackknife(value, left_out, cut)
+    return value, statistics.jackknife(value, left_out, cut, (0.0, math.inf))
 
 
 def _infinite(a: np.ndarray, b: np.ndarray, protocol: str) -> Value:

@@ -126,4 +126,4 @@ def _manifold_intervals(judged: Any, reference: Any, cut: Blocks, centres: list[
         precision = (both <= radius_reference).any(dim=1).float().mean().item()
         recall = (radius_judged >= both.T).any(dim=1).float().mean().item()
         kept_values.append((precision, recall))
-    return [jackknife(c, [v[i] for v in kept_values], cut) for i, c in enumerate(centres)]
+    return [jackknife(c, [v[i] for v in kept_values], cut, (0.0, 1.0)) for i, c in enumerate(centres)]

@@ -122,11 +122,14 @@ def blocks(n: int, groups: Sequence[int] | None = None, count: int = GROUPS) -> 
     return Blocks(labels, count, f"given these {number} scenes" if number > 1 else "given this scene")
 
 
-def jackknife(value: float, left_out: Sequence[float], cut: Blocks) -> Interval | None:
+def jackknife(
+    value: float, left_out: Sequence[float], cut: Blocks, within: tuple[float, float] = (-math.inf, math.inf)
+) -> Interval | None:
     """Interval of a set metric from its values without each group of `cut`.
 
     value: the metric of the whole set, at the interval's centre. left_out: (cut.count,) the metric without
-    group g, in order; None is returned if one of them is not finite.
+    group g, in order; None is returned if one of them is not finite. within: values that the metric can have; the
+    interval is cut to them.
     """
     x = np.asarray(left_out, dtype=np.float64)
     if x.shape != (cut.count,):
@@ -134,15 +137,9 @@ def jackknife(value: float, left_out: Sequence[float], cut: Blocks) -> Interval 
     if not np.isfinite(x).all() or not math.isfinite(value):
         return None
     error = math.sqrt((cut.count - 1) / cut.count * float(np.sum((x - x.mean()) ** 2)))
-    return _around(
-        value, error, cut.count - 1, f"delete-a-group jackknife, {cut.count} groups ({cut.scope}), at this N"
-    )
-
-
-def jackknife_of(metric: Callable[[np.ndarray], float], cut: Blocks, value: float) -> Interval | None:
-    """`jackknife` of a metric given as a function of the kept images' indices."""
-    kept = [metric(np.flatnonzero(cut.labels != group)) for group in range(cut.count)]
-    return jackknife(value, kept, cut)
+    method = f"delete-a-group jackknife, {cut.count} groups ({cut.scope}), at this N"
+    around = _around(value, error, cut.count - 1, method)
+    return around.model_copy(update={"low": max(around.low, within[0]), "high": min(around.high, within[1])})
 
 
 def infinite(metric: Callable[[np.ndarray], float], n: int, smallest: int, points: int = 8, draws: int = 4) -> float:
