@@ -73,10 +73,7 @@ def _ways(tokenizer: Any) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tens
         return tokenizer.encode_features, tokenizer.decode_features
     if quantizer.codebook_size <= MAX_INDEX_SIZE:
         return tokenizer.encode, tokenizer.decode
-    return (
-        lambda images: [quantizer.encode_digits(tokenizer.encode_features(images))],
-        lambda digits: tokenizer.decode_features(quantizer.decode_digits(digits[0])),
-    )
+    return tokenizer.encode_digits, tokenizer.decode_digits
 
 
 def _timed(function: Callable[[Any], Any], argument: Any, device: str) -> tuple[Any, float]:

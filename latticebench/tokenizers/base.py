@@ -65,6 +65,14 @@ class Tokenizer(nn.Module):
         """Index maps -> images. Raises ValueError on a wrong number of maps."""
         return self.decode_features(self.partial_sums(indices)[-1])
 
+    def encode_digits(self, images: Tensor) -> list[Tensor]:
+        """images -> digits (B, h, w, n) a scale; exists for every K, where `encode` stops at 2^62."""
+        return [self.quantizer.encode_digits(self.encode_features(images))]
+
+    def decode_digits(self, digits: list[Tensor]) -> Tensor:
+        """Digits of all scales -> images."""
+        return self.decode_features(self.quantizer.decode_digits(digits[0]))
+
     def partial_sums(self, indices: list[Tensor]) -> list[Tensor]:
         """The features (B, h, w, d) after each scale; the last is what `decode_features` takes."""
         if len(indices) != 1:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from latticebench import seeding
+from latticebench.errors import BadInput
 from latticebench.quantizers import Quantizer, registry
+from latticebench.tokenizers import convolutional, paper_vit
 from latticebench.tokenizers.base import Tokenizer
 from latticebench.tokenizers.vit import Architecture, ViTTokenizer
 from latticebench.training.loop import seeded
@@ -45,5 +47,20 @@ def build(tokenizer: dict[str, Any], quantizer: dict[str, Any], image_size: int,
     """
     with seeded(seeding.derive(seed, "weights")):
         module = registry.build(quantizer_class(quantizer), quantizer["parameters"])
-        names = [field.name for field in dataclasses.fields(Architecture)]
-        return ViTTokenizer(module, image_size, Architecture(**{name: tokenizer[name] for name in names}), seed)
+        return _around(module, tokenizer, image_size, seed)
+
+
+def _around(quantizer: Quantizer, tokenizer: dict[str, Any], image_size: int, seed: int) -> Tokenizer:
+    kind = tokenizer.get("architecture", ViTTokenizer.architecture)
+    if kind == ViTTokenizer.architecture:
+        return ViTTokenizer(quantizer, image_size, _options(Architecture, tokenizer), seed)
+    if kind == paper_vit.PaperViTTokenizer.architecture:
+        return paper_vit.PaperViTTokenizer(quantizer, image_size, _options(paper_vit.Architecture, tokenizer))
+    if kind in (convolutional.ConvolutionalTokenizer.architecture, convolutional.MultiScaleTokenizer.architecture):
+        options = convolutional.Architecture.from_definition(tokenizer)
+        return convolutional.build(quantizer, image_size, options)
+    raise BadInput(f"tokenizer.architecture: unknown kind {kind!r}")
+
+
+def _options(kind: type, values: dict[str, Any]) -> Any:
+    return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})

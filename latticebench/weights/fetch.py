@@ -1,7 +1,7 @@
 """Fetches released weights: download, check, convert, record; whole or not at all.
 
-A fetched entry is a folder checkpoints/NAME with `weights.safetensors` (families), or the file as it came (what
-the judge's libraries read themselves), and `fetched.json`, written last.
+A fetched family's file becomes checkpoints/NAME/weights.safetensors; what the judge's libraries read themselves is
+kept as it came in checkpoints/. checkpoints/NAME/fetched.json says what it was and is written last.
 """
 
 import fcntl
@@ -52,7 +52,7 @@ def fetch(
             return done
         source, remote = _source(registry, entry, folder, offline, mirror)
         facts = _checked(registry, entry, source, remote)
-        path = _converted(entry, folder, source, facts, stand_ins) if entry.family else _kept(folder, source, facts)
+        path = _converted(entry, folder, source, facts, stand_ins) if entry.family else _kept(registry, source, facts)
         if registry.pin(name) is None:
             with _locked(registry.folder / ".lock"):
                 registry.record(name, {key: facts[key] for key in ("sha256", "size", "file", "revision")})
@@ -68,7 +68,7 @@ def present(registry: Registry, name: str) -> Path | None:
         return None
     try:
         facts = json.loads((folder / FACTS).read_text())
-        path = folder / facts["here"]["file"]
+        path = (folder if registry.entry(name).family else registry.folder) / facts["here"]["file"]
         whole = path.is_file() and path.stat().st_size == facts["here"]["size"]
     except (ValueError, KeyError, TypeError):
         return None
@@ -85,15 +85,16 @@ def _source(
     registry: Registry, entry: Entry, folder: Path, offline: bool, mirror: str | None
 ) -> tuple[Path, transfer.Remote | None]:
     """The original file: put here by hand, or downloaded."""
-    by_hand = [path for path in sorted(folder.glob(entry.basename)) if path.is_file()]
-    if by_hand:
-        return by_hand[0], None
+    home = folder if entry.family else registry.folder
+    by_hand = _by_hand(entry, home)
+    if by_hand is not None:
+        return by_hand, None
     if offline:
         known = registry.pin(entry.name)
         hash_ = f" (sha256 {known['sha256']})" if known else ""
         raise Missing(
             f"{entry.name} is not here and this is offline mode: put {entry.basename}{hash_} "
-            f"from {entry.place} into {folder}/ and fetch again"
+            f"from {entry.place} into {home}/ and fetch again"
         )
     remote = transfer.inspect(entry, mirror)
     pin = registry.pin(entry.name)
@@ -104,6 +105,16 @@ def _source(
     if entry.family:  # the converted copy lies beside the original for a moment
         transfer.check_room(folder, 2 * (remote.size or 0), entry.name)
     return transfer.download(entry, remote, incoming, mirror), remote
+
+
+def _by_hand(entry: Entry, home: Path) -> Path | None:
+    """The original, if the user put it where offline mode says."""
+    if entry.hub is not None and "pattern" in entry.hub:
+        # A pattern says enough in a folder of the entry's own only.
+        found = sorted(home.glob(entry.basename)) if entry.family else []
+    else:
+        found = [home / entry.basename]
+    return next((path for path in found if path.is_file()), None)
 
 
 def _checked(registry: Registry, entry: Entry, source: Path, remote: transfer.Remote | None) -> dict[str, Any]:
@@ -149,8 +160,8 @@ def _converted(
     return path
 
 
-def _kept(folder: Path, source: Path, facts: dict[str, Any]) -> Path:
-    path = folder / source.name
+def _kept(registry: Registry, source: Path, facts: dict[str, Any]) -> Path:
+    path = registry.folder / source.name
     if path != source:
         source.replace(path)
     facts["here"] = {"file": path.name, "size": facts["size"], "sha256": facts["sha256"]}

@@ -143,6 +143,8 @@ def _entry(path: Path, name: str, fields: dict[str, Any]) -> Entry:
             raise BadInput(f"{path}: weights.{name}.hub.{key} is {inside!r}; a path must stay inside its repository")
     if fields.get("url") and not stays_inside(posixpath.basename(fields["url"])):
         raise BadInput(f"{path}: weights.{name}.url does not end in a file's name")
+    if fields.get("family") is None and Entry(name=name, **fields).basename in (REGISTRY, LOCK, name):
+        raise BadInput(f"{path}: weights.{name}: a file of that name would lie on top of another in {path.parent}")
     fields["container"] = tuple(tuple(keys) for keys in fields.get("container", ()))
     fields["reproduces"] = tuple(fields.get("reproduces", ()))
     return Entry(name=name, **fields)

@@ -24,7 +24,7 @@ def test_from_the_hub_through_its_redirect(hub, checkpoints):
     hub.files[REPOSITORY]["deep/folder/thing.bin"] = BODY
     folder = checkpoints(thing=on_hub("deep/folder/thing.bin"))
     path = get()
-    assert path == folder / "thing" / "thing.bin" and path.read_bytes() == BODY
+    assert path == folder / "thing.bin" and path.read_bytes() == BODY
     assert any(p.startswith("/cdn/") for _, p, _ in hub.log)
     locked = yaml.safe_load((folder / "lock.yaml").read_text())["thing"]
     assert locked["sha256"] == digest(BODY) and locked["size"] == len(BODY)
@@ -43,7 +43,7 @@ def test_plain_https_with_a_redirect(hub, checkpoints):
     hub.plain["/there/thing.bin"] = BODY
     folder = checkpoints(thing={"url": f"{hub.url}/moved/there/thing.bin", "sha256_prefix": digest(BODY)[:8]})
     assert get().read_bytes() == BODY
-    assert get() == folder / "thing" / "thing.bin"
+    assert get() == folder / "thing.bin"
 
 
 @pytest.mark.parametrize("source", ["hub", "url"])
@@ -65,7 +65,7 @@ def test_a_url_download_resumes_in_the_next_call(hub, checkpoints, monkeypatch):
     monkeypatch.setattr(transfer, "ATTEMPTS", 1)
     with pytest.raises(LatticebenchError, match="goes on where it stopped"):
         get()
-    assert not (folder / "thing" / "thing.bin").exists()
+    assert not (folder / "thing.bin").exists()
     assert get().read_bytes() == BODY
     assert hub.bodies("thing.bin")[-1] == f"bytes={len(BODY) // 2}-"
 
@@ -77,7 +77,7 @@ def test_a_truncated_body(hub, checkpoints, source):
     hub.truncates = True
     with pytest.raises(LatticebenchError, match="broke off"):
         get()
-    assert not (folder / "thing" / "thing.bin").exists() and not (folder / "lock.yaml").exists()
+    assert not (folder / "thing.bin").exists() and not (folder / "lock.yaml").exists()
     hub.truncates = False
     assert get().read_bytes() == BODY
 
@@ -90,7 +90,7 @@ def test_a_wrong_checksum_is_never_used(hub, checkpoints, source):
     folder = checkpoints(thing={**place, "sha256": "0" * 64})
     with pytest.raises(BadInput, match=f"{digest(BODY)}, expected {'0' * 64}"):
         get()
-    assert not list((folder / "thing").glob("**/thing.bin*"))
+    assert not list(folder.glob("**/thing.bin*"))
 
 
 def test_a_hash_that_the_name_promises(hub, checkpoints):
@@ -103,7 +103,7 @@ def test_a_hash_that_the_name_promises(hub, checkpoints):
 def test_a_file_that_the_hub_replaced_is_refused_before_the_download(hub, checkpoints):
     hub.files[REPOSITORY]["thing.bin"] = BODY
     folder = checkpoints(thing=on_hub("thing.bin"))
-    get()
+    get().unlink()
     shutil.rmtree(folder / "thing")
     hub.files[REPOSITORY]["thing.bin"] = BODY[::-1]
     hub.log.clear()
@@ -157,10 +157,10 @@ def test_offline_says_what_goes_where_and_takes_it_from_there(hub, checkpoints):
     with pytest.raises(Missing, match=rf"put thing\.bin \(sha256 {digest(BODY)}\) from deep/thing\.bin of owner/name"):
         get(offline=True)
     assert not hub.log
-    (folder / "thing" / "thing.bin").write_bytes(b"something else")
+    (folder / "thing.bin").write_bytes(b"something else")
     with pytest.raises(BadInput, match="expected"):
         get(offline=True)
-    (folder / "thing" / "thing.bin").write_bytes(BODY)
+    (folder / "thing.bin").write_bytes(BODY)
     assert get(offline=True).read_bytes() == BODY
 
 
@@ -200,6 +200,13 @@ def test_a_hub_that_names_a_file_outside(hub, checkpoints):
 def test_a_path_that_escapes(checkpoints, path):
     checkpoints(thing=on_hub(path))
     with pytest.raises(BadInput, match=r"weights\.thing\.hub\.file"):
+        weights.load()
+
+
+@pytest.mark.parametrize("file", ["registry.yaml", "lock.yaml", "thing"])
+def test_a_file_that_would_replace_the_registry(checkpoints, file):
+    checkpoints(thing=on_hub(f"deep/{file}"))
+    with pytest.raises(BadInput, match="on top of another"):
         weights.load()
 
 
