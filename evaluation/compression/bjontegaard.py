@@ -42,7 +42,7 @@ def bd_psnr(
 def _sorted(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < LEAST_POINTS:
-        raise NoOverlap(f"a curve has {len(x)} points, and {LEAST_POINTS} are needed")
+        raise NoOverlap(f"a curve has {len(x)} of the {LEAST_POINTS} points that are needed")
     order = np.argsort(x)
     x, y = x[order], y[order]
     if not (np.isfinite(x).all() and np.isfinite(y).all()):

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from evaluation.report import claims, figures, page, tables
+from evaluation.report import claims, compression, figures, page, tables
 from evaluation.report.results import Gap, Results, load
 from latticebench.configuration import Configuration
 
@@ -32,6 +32,7 @@ def all_tables(results: Results) -> list[tables.Table]:
     """Every table of the report. Raises BadInput where two protocols meet in one column."""
     built = [tables.main(results)]
     built += [tables.suite(results, name, title, caption) for name, title, caption in SUITES]
+    built += [compression.table(results), compression.differences(results)]
     return [*built, tables.geometry(results), tables.published_reconstruction(results)]
 
 
@@ -42,7 +43,7 @@ def build(configuration: Configuration, root: str | Path) -> Made:
     built = all_tables(results)
     for table in built:
         tables.write(table, root / "tables")
-    drawings = figures.draw(results, root / "figures")
+    drawings = figures.draw(results, root / "figures", compression.FIGURES)
     path = root / "report" / "index.html"
     page.write(path, results, built, drawings, claims.check_all(results))
     return Made(path, results.gaps)

@@ -33,14 +33,20 @@ class NothingToDraw(Exception):
     """The records that a figure needs are not there; the text says which."""
 
 
-def draw(results: Results, folder: str | Path) -> list[Drawing]:
-    """Draws every figure that the results allow, into <folder>/<name>.svg and .png."""
+_Entry = tuple[str, str, str, str, Callable[[Results], tuple[Any, list[str]]]]
+
+
+def draw(results: Results, folder: str | Path, more: tuple[_Entry, ...] = ()) -> list[Drawing]:
+    """Draws every figure that the results allow, into <folder>/<name>.svg and .png.
+
+    more: figures of other modules, as name, title, caption, alternative text and function.
+    """
     import matplotlib
     from matplotlib import style
 
     drawings = []
     with matplotlib.rc_context(), style.context(STYLE):
-        for name, title, caption, alt, function in _FIGURES:
+        for name, title, caption, alt, function in (*_FIGURES, *more):
             try:
                 figure, sources = function(results)
             except NothingToDraw as reason:
@@ -360,7 +366,7 @@ def smallest_distance(results: Results) -> tuple[Any, list[str]]:
     return figure, used
 
 
-_FIGURES: tuple[tuple[str, str, str, str, Callable[[Results], tuple[Any, list[str]]]], ...] = (
+_FIGURES: tuple[_Entry, ...] = (
     (
         "rate_distortion",
         "Rate and distortion",
@@ -391,7 +397,8 @@ _FIGURES: tuple[tuple[str, str, str, str, Callable[[Results], tuple[Any, list[st
     (
         "reconstructions",
         "Reconstructions",
-        "Pictures of the evaluation split, spread over its scenes, the same for every quantizer. Right, or below: absolute error, mean "
+        "Pictures of the evaluation split, spread over its scenes, the same for every quantizer. Right, "
+        "or below: absolute error, mean "
         "of the channels, black at 0 and brightest at 64 of 255 grey levels, the same scale in every row.",
         "Grid of original pictures, their reconstruction by each quantizer, and error maps.",
         reconstructions,

@@ -32,7 +32,7 @@ def test_straight_lines_need_no_interpolation() -> None:
 @pytest.mark.parametrize(
     ("rate", "psnr", "says"),
     [
-        (RATE[:3], PSNR[:3], "3 points"),
+        (RATE[:3], PSNR[:3], "3 of the 4 points"),
         (RATE, PSNR + 50, "do not overlap"),
         (RATE, PSNR[::-1], "does not rise"),
         (RATE, np.array([25.0, 28.0, np.inf, 34.0]), "not finite"),
