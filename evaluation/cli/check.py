@@ -107,7 +107,7 @@ def _comparison(entry: dict[str, Any], steps: int, keep: Path | None, no_trainin
     with tempfile.TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
         rows, faults = train_and_judge(entries(entry, quantizer), steps, folder)
-    for line in table(rows):
+    for line in [*table(rows), *versus(rows, quantizer.name)]:
         click.echo(line)
     return faults + (shortfalls(rows[quantizer.name]) if quantizer.name in rows else [])
 
@@ -226,6 +226,16 @@ def table(rows: dict[str, Row]) -> list[str]:
         lines.append([name, str(row.codebook_size), *cells])
     widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
     return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+
+
+def versus(rows: dict[str, Row], name: str) -> list[str]:
+    """The method's PSNR against each other row's, one seed each."""
+    own = rows[name].values.get("psnr") if name in rows else None
+    return [
+        f"against     {other}: {own - theirs:+.2f} dB, {row.codebook_size} codes; one seed and a short training"
+        for other, row in rows.items()
+        if other != name and own is not None and (theirs := row.values.get("psnr")) is not None
+    ]
 
 
 def shortfalls(row: Row) -> list[str]:

@@ -125,6 +125,7 @@ def test_training_comparison_gives_a_row_each(method, tmp_path):
     text = check.table(rows)
     assert len(text) == 4
     assert len({len(line) for line in text}) == 1
+    assert [line.split()[1] for line in check.versus(rows, "row-one")] == ["vq:", "fsq:"]
     assert check.shortfalls(check.Row(64, {"psnr_gain": 0.5, "relative_usage": 0.01})) != []
 
 
