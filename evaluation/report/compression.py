@@ -197,9 +197,25 @@ def curves(results: Results) -> tuple[Any, list[str]]:
         axes.set_xlabel("coded bits per pixel, headers included")
         unit = METRICS[key].unit
         axes.set_ylabel(METRICS[key].title + (f" ({unit})" if unit else ""))
-        axes.set_xlim(0, 1.6 * max(max(curve.rate) for curve in ours))
+        _set_limits(axes, key, ours, codecs)
     figures._legend(figure, list(handles.values()))
     return figure, [path for curve in (*ours, *codecs) for path in curve.paths]
+
+
+def _set_limits(axes: Any, key: str, ours: list[Curve], codecs: list[Curve]) -> None:
+    """The tokenizers' rates and the low end of every codec; beyond it a codec's curve leaves the panel."""
+    ends = [1.6 * curve.rate[-1] for curve in ours] + [1.2 * curve.rate[0] for curve in codecs]
+    right = max(ends)
+    shown = [
+        quality
+        for curve in (*ours, *codecs)
+        if key in curve.qualities
+        for rate, quality in zip(curve.rate, curve.qualities[key], strict=True)
+        if rate <= right
+    ]
+    margin = 0.06 * (max(shown) - min(shown)) or 0.5
+    axes.set_xlim(0, right)
+    axes.set_ylim(min(shown) - margin, max(shown) + margin)
 
 
 def _draw_codec(axes: Any, curve: Curve, key: str, handles: dict[str, Any]) -> None:
