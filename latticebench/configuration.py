@@ -64,7 +64,11 @@ class Configuration:
                 "quantizer": quantizer,
                 "seed": self.values["seed"],
             }
-            result.append(Subject(name, spec, tuple(range(entry.get("seeds", self.values["seeds"])))))
+            if "released" in entry:
+                # Nothing is trained, so nothing of the recipe matters and there is one set of weights.
+                spec |= {"released": entry["released"], "tokenizer": {}}
+            seeds = 1 if "released" in entry else entry.get("seeds", self.values["seeds"])
+            result.append(Subject(name, spec, tuple(range(seeds))))
         return result
 
     def subject(self, id_or_name: str) -> Subject:

@@ -28,17 +28,18 @@ def generator(registry: Registry, name: str) -> Any:
     return published.adapt(entry.family, _state(registry, name), tokenizer=under, **entry.architecture)
 
 
-def write(registry: Registry, name: str, folder: Path) -> Tokenizer:
-    """Writes a fetched tokenizer as model.safetensors and tokenizer.json into `folder` and returns it."""
+def write(registry: Registry, name: str, made: Tokenizer, folder: Path, facts: dict[str, Any] | None = None) -> None:
+    """Writes `made`, the tokenizer of an entry, as model.safetensors and tokenizer.json into `folder`.
+
+    facts: further JSON-like facts for the description.
+    """
     entry = registry.entry(name)
-    made = tokenizer(registry, name)
     quantizer = {
         "method": made.quantizer.name,
         "parameters": dataclasses.asdict(made.quantizer.parameters_dataclass),
     }
     options = {"architecture": made.architecture, **made.definition()}
-    checkpoint.save(made, folder, options, quantizer, _facts(registry, entry, made))
-    return made
+    checkpoint.save(made, folder, options, quantizer, {**_facts(registry, entry, made), **(facts or {})})
 
 
 def _facts(registry: Registry, entry: Entry, made: Tokenizer) -> dict[str, Any]:

@@ -7,13 +7,20 @@ rule tokenizer:
         f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
     log:
         f"{ROOT}/logs/tokenizers/{{subject}}-{{seeds}}.log",
+    params:
+        # Released weights are fetched and converted where others are trained.
+        job=lambda wildcards: (
+            "latticebench.published.make"
+            if "released" in CONFIG.subject(wildcards.subject).spec
+            else "latticebench.tokenizers.train"
+        ),
     threads: JOBS["threads"]
     resources:
         gpu=JOBS["gpus"],
         mem_mb=JOBS["mem_mb"],
         runtime=JOBS["runtime"],
     message:
-        "Training {wildcards.subject}, seeds {wildcards.seeds}"
+        "Tokenizer {wildcards.subject}, seeds {wildcards.seeds}"
     shell:
-        "{RUN} latticebench.tokenizers.train --config {CONFIG_FILE} --subject {wildcards.subject}"
+        "{RUN} {params.job} --config {CONFIG_FILE} --subject {wildcards.subject}"
         " --seeds {wildcards.seeds} --data {DATA} --out {ROOT} > {log} 2>&1"
