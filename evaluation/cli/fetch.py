@@ -13,7 +13,9 @@ from latticebench.errors import BadInput
 @click.option("--offline", is_flag=True, default=None, help="Ask nobody; say which file goes where.")
 @click.option("--mirror", help="Address that serves the hub's paths, and other files under files/NAME/.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where files land. [default: checkpoints/]")
-def command(names: tuple[str, ...], listing: bool, offline: bool | None, mirror: str | None, folder: Path | None) -> None:
+def command(
+    names: tuple[str, ...], listing: bool, offline: bool | None, mirror: str | None, folder: Path | None
+) -> None:
     """Fetch released weights by NAME: resumable, checked, converted to safetensors."""
     from latticebench import weights
 
@@ -48,6 +50,11 @@ def listed(registry) -> str:
         rows.append((name, entry.family or "(judge)", shown, here, entry.licence, entry.title))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
-    lines += ["", "Sizes with ~ are four bytes a number of the state dict; the file may hold more.", "", "Not released:"]
+    lines += [
+        "",
+        "Sizes with ~ are four bytes a number of the state dict; the file may hold more.",
+        "",
+        "Not released:",
+    ]
     lines += [f"  {fact['title']}: {fact['reason']}" for fact in registry.unreleased.values()]
     return "\n".join(lines)

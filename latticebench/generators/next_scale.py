@@ -61,8 +61,10 @@ class NextScaleParameters:
         if self.width % self.heads:
             raise BadInput(f"next-scale transformer: width {self.width} must be a multiple of heads {self.heads}")
         if self.positions == "rotary" and (self.width // self.heads) % 4:
-            raise BadInput("next-scale transformer: rotary positions need a head dimension that 4 divides, "
-                           f"got {self.width // self.heads}")
+            raise BadInput(
+                "next-scale transformer: rotary positions need a head dimension that 4 divides, "
+                f"got {self.width // self.heads}"
+            )
         if self.levels is not None and self.levels < len(self.sides):
             raise BadInput(f"next-scale transformer: {self.levels} levels for {len(self.sides)} scales")
         if not 0 <= self.class_drop < 1:
@@ -265,9 +267,7 @@ class NextScaleTransformer(nn.Module):
             x = x + self.place[:, before : before + x.shape[1]]
         return x
 
-    def _run(
-        self, x: Tensor, vector: Tensor, before: int, mask: Tensor | None, caches: list[Cache] | None
-    ) -> Tensor:
+    def _run(self, x: Tensor, vector: Tensor, before: int, mask: Tensor | None, caches: list[Cache] | None) -> Tensor:
         p = self.parameters_dataclass
         angles = None
         if p.positions == "rotary":
@@ -301,8 +301,10 @@ class NextScaleGenerator(nn.Module):
             raise BadInput(f"the transformer reads {p.latent} dimensions, the tokenizer has {tokenizer.quantizer.dim}")
         sizes = p.digit_sizes
         if sizes != (tokenizer.quantizer.codebook_size,) and sizes != tuple(tokenizer.quantizer.digit_sizes):
-            raise BadInput(f"the transformer predicts digits of sizes {sizes[:4]}…, the tokenizer has "
-                           f"{tokenizer.quantizer.codebook_size} codes")
+            raise BadInput(
+                f"the transformer predicts digits of sizes {sizes[:4]}…, the tokenizer has "
+                f"{tokenizer.quantizer.codebook_size} codes"
+            )
         self.transformer = transformer
         self.class_list = class_list
         self.tokenizer_fingerprint = tokenizer.quantizer.fingerprint

@@ -49,8 +49,10 @@ def adapt(state_dict: Mapping[str, Tensor], options: Architecture) -> MultiScale
     if mask is None:
         raise BadInput("infinity-tokenizer: 1 missing: quantizer.lfq.mask")
     if mask.tolist() != _powers(network.latent):
-        raise BadInput(f"infinity-tokenizer: 1 misshaped: quantizer.lfq.mask is not {network.latent} powers of two, "
-                       "most significant first")
+        raise BadInput(
+            f"infinity-tokenizer: 1 misshaped: quantizer.lfq.mask is not {network.latent} powers of two, "
+            "most significant first"
+        )
     # Infinity's port passes the gradient to the unit residual as it is; the scales see the raw residual.
     quantizer = create("bsq", dim=network.latent, normalize=False, gradient="straight-through")
     return loaded(released, network, quantizer, options)

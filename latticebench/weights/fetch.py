@@ -145,9 +145,7 @@ def _mismatch(registry: Registry, entry: Entry, found: str, expected: str, what:
     )
 
 
-def _converted(
-    entry: Entry, folder: Path, source: Path, facts: dict[str, Any], stand_ins: tuple[str, ...]
-) -> Path:
+def _converted(entry: Entry, folder: Path, source: Path, facts: dict[str, Any], stand_ins: tuple[str, ...]) -> Path:
     tensors, left_out = reading.state_dict(source, entry.container, stand_ins)
     path = folder / CONVERTED
     convert.write(path, tensors, {"family": str(entry.family), "name": entry.name, "source_sha256": facts["sha256"]})

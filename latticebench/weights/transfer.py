@@ -242,8 +242,10 @@ def _open(entry: Entry, request: urllib.request.Request, mirror: str | None) -> 
             yield answer
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            raise Missing(f"{entry.name}: {request.full_url} needs a log-in (status {error.code}); "
-                          f"download {entry.basename} by hand and fetch with --offline to see where it goes") from error
+            raise Missing(
+                f"{entry.name}: {request.full_url} needs a log-in (status {error.code}); "
+                f"download {entry.basename} by hand and fetch with --offline to see where it goes"
+            ) from error
         if error.code == 404:
             raise Missing(f"{entry.name}: {request.full_url} does not exist; correct the registry's entry") from error
         raise Missing(f"{entry.name}: {request.full_url} answered with status {error.code}; try again") from error

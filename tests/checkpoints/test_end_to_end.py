@@ -85,7 +85,10 @@ def test_a_multi_scale_tokenizer_restores(released, tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({**VQ, "parameters": {"dim": 8, "codebook_size": 128}}, "codebook_size is 128, but the released tokenizer has 64"),
+        (
+            {**VQ, "parameters": {"dim": 8, "codebook_size": 128}},
+            "codebook_size is 128, but the released tokenizer has 64",
+        ),
         ({"method": "bsq", "parameters": {"dim": 18}, "released": "tiny-vq"}, "method is bsq, but .* has vq"),
         ({"method": "leech-published", "released": "tiny-cc"}, r"data\.size is 32; tiny-cc takes 64 px"),
         ({**VQ, "released": "nothing"}, "known: tiny-cc, tiny-vq"),

@@ -55,7 +55,9 @@ def test_listed_classes_become_stand_ins(tmp_path):
     path = written(tmp_path, content)
     with pytest.raises(BadInput, match=r"argparse\.Namespace"):
         reading.state_dict(path, (("model",),))
-    tensors, left_out = reading.state_dict(path, (("model",),), (*NAMESPACE, "collections.defaultdict", "builtins.list"))
+    tensors, left_out = reading.state_dict(
+        path, (("model",),), (*NAMESPACE, "collections.defaultdict", "builtins.list")
+    )
     assert list(tensors) == ["w"]
     assert left_out == ["args (argparse.Namespace)", "counts (dict of 1)"]
 

@@ -173,12 +173,8 @@ CASES = {
         lambda: infinitycc_transformer(False),
         tokenizer="infinitycc-tokenizer",
     ),
-    "infinity-tokenizer 16": Case(
-        "infinity-tokenizer", lambda: infinity_state(16), lambda: infinity(16), digits=True
-    ),
-    "infinity-tokenizer 64": Case(
-        "infinity-tokenizer", lambda: infinity_state(64), lambda: infinity(64), digits=True
-    ),
+    "infinity-tokenizer 16": Case("infinity-tokenizer", lambda: infinity_state(16), lambda: infinity(16), digits=True),
+    "infinity-tokenizer 64": Case("infinity-tokenizer", lambda: infinity_state(64), lambda: infinity(64), digits=True),
     "open-magvit2": Case(
         "open-magvit2",
         lambda: magvit_states()[0],

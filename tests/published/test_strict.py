@@ -156,7 +156,9 @@ def test_released_sizes_on_the_meta_device():
     }
     with torch.device("meta"):
         for options, count in networks.items():
-            found = sum(p.numel() for m in (ConvolutionalEncoder, ConvolutionalDecoder) for p in m(options).parameters())
+            found = sum(
+                p.numel() for m in (ConvolutionalEncoder, ConvolutionalDecoder) for p in m(options).parameters()
+            )
             assert found == count
         for options, count in transformers.items():
             assert sum(p.numel() for p in NextScaleTransformer(options).parameters()) == count

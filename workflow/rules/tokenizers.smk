@@ -7,6 +7,11 @@ rule tokenizer:
         f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
     log:
         f"{ROOT}/logs/tokenizers/{{subject}}-{{seeds}}.log",
+    threads: JOBS["threads"]
+    resources:
+        gpu=JOBS["gpus"],
+        mem_mb=JOBS["mem_mb"],
+        runtime=JOBS["runtime"],
     params:
         # Released weights are fetched and converted where others are trained.
         job=lambda wildcards: (
@@ -14,11 +19,6 @@ rule tokenizer:
             if "released" in CONFIG.subject(wildcards.subject).spec
             else "latticebench.tokenizers.train"
         ),
-    threads: JOBS["threads"]
-    resources:
-        gpu=JOBS["gpus"],
-        mem_mb=JOBS["mem_mb"],
-        runtime=JOBS["runtime"],
     message:
         "Tokenizer {wildcards.subject}, seeds {wildcards.seeds}"
     shell:
