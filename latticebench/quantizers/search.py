@@ -9,6 +9,9 @@ from torch import Tensor
 CPU_TILE_MB = 2.0
 """On a CPU tiles that stay in its cache are several times faster than large ones."""
 
+COLUMNS = 2048
+"""Code vectors a tile where a whole row of scores would leave too few rows to reuse each code vector in the cache."""
+
 
 def tile_rows(columns: int, like: Tensor, tile_mb: float) -> int:
     """How many rows of a (rows, columns) matrix like `like` fit into `tile_mb` MiB (into the cache of a CPU); >= 1."""
@@ -36,8 +39,28 @@ def largest_score(z: Tensor, codebook: Tensor, offset: Tensor | None, tile_mb: f
     z (N, d) and codebook (K, d) in one full-precision dtype; offset (K,) or None, see `scores`.
     Returns int64 (N,); of equal scores the lowest index. No matrix above `tile_mb` MiB is alive.
     """
-    rows = tile_rows(len(codebook), z, tile_mb)
-    return torch.cat([first_argmax(scores(tile, codebook, offset)) for tile in z.split(rows)])
+    columns = len(codebook)
+    rows = tile_rows(columns, z, tile_mb)
+    if rows < 64 < columns:
+        columns = min(columns, COLUMNS)
+        rows = tile_rows(columns, z, tile_mb)
+    return torch.cat([_largest_in_row_tile(tile, codebook, offset, columns) for tile in z.split(rows)])
+
+
+def _largest_in_row_tile(z: Tensor, codebook: Tensor, offset: Tensor | None, columns: int) -> Tensor:
+    if columns >= len(codebook):
+        return first_argmax(scores(z, codebook, offset))
+    best_score = torch.full((len(z),), -torch.inf, dtype=z.dtype, device=z.device)
+    best = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+    for start in range(0, len(codebook), columns):
+        part = slice(start, start + columns)
+        s = scores(z, codebook[part], None if offset is None else offset[part])
+        position = first_argmax(s)
+        score = s.gather(1, position[:, None]).squeeze(1)
+        better = score > best_score  # strictly: an equal score in a later tile has a higher index
+        best_score = torch.where(better, score, best_score)
+        best = torch.where(better, position + start, best)
+    return best
 
 
 def first_argmax(s: Tensor) -> Tensor:
