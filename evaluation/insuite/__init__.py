@@ -28,7 +28,7 @@ def load(path: Path = WEIGHTS) -> "Network":
     from evaluation.insuite.network import Network
 
     if not path.is_file():
-        raise Missing(f"{path} is missing; it is part of the repository: restore it with git")
+        raise Missing(f"evaluation/insuite/{path.name} is missing; it is part of the repository: restore it with git")
     found = sha256(path)
     if found != SHA256:
         raise BadInput(f"{path} has sha256 {found}, the fd-insuite protocol needs {SHA256}; restore it with git")
