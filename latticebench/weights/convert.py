@@ -26,8 +26,6 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-CHUNK = 2**26
-"""Elements written at once."""
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -49,9 +47,9 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     with whole(path) as temporary, open(temporary, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors.values():
-            flat = tensor.detach().contiguous().reshape(-1)
-            for start in range(0, flat.numel(), CHUNK):
-                file.write(flat[start : start + CHUNK].view(torch.uint8).numpy().tobytes())
+            if tensor.numel():
+                flat = tensor.detach().contiguous().reshape(-1)
+                file.write(flat.view(torch.uint8).numpy().data)
 
 
 def metadata(path: Path) -> dict[str, str]:
