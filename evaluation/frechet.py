@@ -103,6 +103,22 @@ def distance_from_roots(
     return float(np.sum((mean1 - mean2) ** 2) + trace1 + trace2 - 2 * cross)
 
 
+def quick_distance(a: Moments, b: Moments) -> float:
+    """`distance` of two sets at a fifth of the time, for the many sets of a jackknife.
+
+    C1 = L Lᵀ, and the eigenvalues of Lᵀ C2 L are those of C1 C2. Eigenvalues near zero are less exact than in
+    `distance`, alike for all sets that share most of their images. A singular C1 goes the long way.
+    """
+    covariance1, covariance2 = a.covariance, b.covariance
+    try:
+        factor = np.linalg.cholesky(covariance1)
+    except np.linalg.LinAlgError:
+        return distance(a.mean, covariance1, b.mean, covariance2)
+    values = np.linalg.eigvalsh(factor.T @ covariance2 @ factor)
+    cross = np.sqrt(np.clip(values, 0, None)).sum()
+    return float(np.sum((a.mean - b.mean) ** 2) + np.trace(covariance1) + np.trace(covariance2) - 2 * cross)
+
+
 def between(a: Moments, b: Moments, allow_few: bool = False) -> float:
     """Distance of two sets from their moments.
 

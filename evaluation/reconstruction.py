@@ -22,7 +22,7 @@ PIXEL_CHUNK = 16
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the user may choose about judging. weights: paths by the names of evaluation.weights.SOURCES.
+    """What the user may choose about judging. weights: paths by the names of evaluation.weights.ENTRIES.
 
     store: folder of stored features, None to keep none. allow_few: compute Fréchet distances even where the
     images are too few for their covariance.
@@ -199,7 +199,7 @@ def frechet_interval(
     left_out = []
     for rows in tqdm(members, "jackknife", unit="group", delay=3):
         without = (whole.without(frechet.moments(side, rows)) for whole, side in ((all_a, a), (all_b, b)))
-        left_out.append(frechet.between(*without, allow_few))
+        left_out.append(frechet.quick_distance(*without))
     return value, statistics.jackknife(value, left_out, cut, (0.0, math.inf))
 
 

@@ -1,58 +1,73 @@
-"""The judge's networks that are not committed: where their weights are looked for, and how they are checked."""
+"""The judge's networks and reference sets that are not committed: where their files are, and how they are checked.
+
+What a file is called, where it is published and what its checksum is stands in checkpoints/registry.yaml.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 from latticebench.errors import BadInput, Missing
 from latticebench.files import sha256
+from latticebench.weights import registry
 
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A weights file: its published name, the first hex digits of its sha256, and where it is published."""
-
-    file: str
-    sha256: str
-    url: str
-
-
-SOURCES: dict[str, Source] = {
-    "inception": Source(
-        "weights-inception-2015-12-05-6726825d.pth",
-        "6726825d",
-        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-    ),
-    "lpips-alex": Source(
-        "alexnet-owt-7be5be79.pth", "7be5be79", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-    ),
-    "lpips-vgg": Source("vgg16-397923af.pth", "397923af", "https://download.pytorch.org/models/vgg16-397923af.pth"),
+ENTRIES = {
+    "inception": "inception-torch-fidelity",
+    "lpips-alex": "lpips-alex-trunk",
+    "lpips-vgg": "lpips-vgg-trunk",
+    "dinov2": "dinov2-vitl14",
+    "adm-reference": "adm-imagenet256-reference",
 }
+"""What the judge calls a file -> its entry in the registry."""
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A weights file that was found and whose checksum is right."""
+    """A file that was found and whose checksum is right. path: where. sha256: of its content."""
 
     path: Path
     sha256: str
 
 
 def find(name: str, paths: Mapping[str, str | None] | None = None) -> File:
-    """The weights `name` of SOURCES: at `paths[name]` where that is given, else in checkpoints/.
+    """The file `name` of ENTRIES: at `paths[name]` where that is given, else in checkpoints/.
 
-    Raises Missing with the command that would fetch them, and BadInput where the checksum is wrong: a metric
+    Raises Missing with the command that would fetch it, and BadInput where the checksum is wrong: a metric
     from other weights is another metric.
     """
-    source = SOURCES[name]
+    known = _registry(registry.default_folder())
+    entry = known.entry(ENTRIES[name])
     given = (paths or {}).get(name)
-    path = Path(given) if given else CHECKPOINTS / source.file
-    shown = given or f"checkpoints/{source.file}"
+    path = Path(given) if given else known.folder / entry.basename
     if not path.is_file():
-        raise Missing(f"{shown} is missing; fetch it: curl -L --create-dirs -o {shown} {source.url}")
-    found = sha256(path)
-    if not found.startswith(source.sha256):
-        raise BadInput(f"{shown}: sha256 begins with {found[:8]}, the published {name} weights' with {source.sha256}")
+        raise Missing(f"{shown(path)} is missing; fetch it: latticebench fetch {entry.name}")
+    found = _hashed(path, path.stat().st_mtime_ns, path.stat().st_size)
+    pin = known.pin(entry.name)
+    expected = pin["sha256"] if pin else entry.sha256_prefix
+    if expected and not found.startswith(expected):
+        raise BadInput(
+            f"{path}: sha256 begins with {found[: len(expected)]}, that of {entry.name} with {expected}; "
+            f"delete the file and fetch it: latticebench fetch {entry.name}"
+        )
     return File(path, found)
+
+
+def shown(path: Path) -> str:
+    """A path as a record may say it: relative to the working folder or the project, else the name alone."""
+    for base in (Path.cwd(), Path(__file__).resolve().parents[1]):
+        if path.resolve().is_relative_to(base):
+            return path.resolve().relative_to(base).as_posix()
+    return path.name
+
+
+@functools.lru_cache
+def _registry(folder: Path) -> registry.Registry:
+    """The registry, validated once a process and not for every chunk of images."""
+    return registry.load(folder)
+
+
+@functools.lru_cache
+def _hashed(path: Path, modified: int, size: int) -> str:
+    """The hash of a file of this time and size: hashing half a gigabyte for every chunk of images takes longer."""
+    return sha256(path)

@@ -23,6 +23,14 @@ def test_parity_with_torch_fidelity_on_the_same_features():
     assert frechet.between(frechet.moments(x), frechet.moments(y)) == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_quick_distance_is_the_distance():
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(400, 40)), rng.normal(size=(400, 40)) * 1.3 + 0.2
+    for scale in (1.0, np.r_[np.ones(30), np.full(10, 1e-3)], np.r_[np.ones(30), np.zeros(10)]):
+        sides = frechet.moments(a * scale), frechet.moments(b * scale)
+        assert frechet.quick_distance(*sides) == pytest.approx(frechet.between(*sides), rel=1e-9)
+
+
 def test_known_answer_of_two_gaussians():
     a, b = np.diag([1.0, 4.0, 9.0]), np.diag([4.0, 4.0, 1.0])
     expected = 3 * 0.25 + (1 - 2) ** 2 + (3 - 1) ** 2
