@@ -1,0 +1,50 @@
+"""How much of a run is neither training nor evaluation: `python benchmarks/workflow_overhead.py results/embedded LOG`.
+
+LOG is Snakemake's log of an uninterrupted run from nothing (named at its end). Training and evaluation
+are the seconds that tokenizers and records carry: they start after the imports and end before the
+process does. Everything else counts as overhead: start-up and imports of every job, preparation of
+the images, the report, the scheduler, and a core that waits.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+
+def working_seconds(root: Path) -> dict[str, float]:
+    """Seconds of training, judging, geometry and coding that a results folder records."""
+    trained = [
+        json.loads(path.read_text())["training_seconds"] for path in root.glob("tokenizers/*/seed*/tokenizer.json")
+    ]
+    seconds = {"training": sum(trained)}
+    for suite in ("reconstruction", "compression"):
+        paths = root.glob(f"records/*/seed*/{suite}.json")
+        seconds[suite] = sum(json.loads(path.read_text())["machine"]["wall_seconds"] for path in paths)
+    for stage in ("geometry", "codecs"):
+        paths = [path for path in root.glob(f"records/{stage}/*.json") if path.name != "made.json"]
+        seconds[stage] = sum(json.loads(path.read_text())["machine"]["wall_seconds"] for path in paths)
+    return seconds
+
+
+@click.command()
+@click.argument("root", type=click.Path(path_type=Path, exists=True))
+@click.argument("log", type=click.Path(path_type=Path, exists=True))
+@click.option("--cores", default=2, show_default=True, help="Cores that the run had.")
+def command(root: Path, log: Path, cores: int) -> None:
+    """Print the share of a run that is overhead."""
+    elapsed = re.search(r"Elapsed time: (\d+):(\d+):([\d.]+)", log.read_text())
+    if elapsed is None:
+        raise click.ClickException(f"{log} has no line `Elapsed time`; give the log of a finished run")
+    hours, minutes, rest = elapsed.groups()
+    available = cores * (int(hours) * 3600 + int(minutes) * 60 + float(rest))
+    parts = working_seconds(root)
+    for name, seconds in parts.items():
+        click.echo(f"{name:16s} {seconds:8.1f} core-seconds")
+    share = 1 - sum(parts.values()) / available
+    click.echo(f"{'available':16s} {available:8.1f} core-seconds\noverhead         {share:8.1%}")
+
+
+if __name__ == "__main__":
+    command()
