@@ -60,7 +60,10 @@ def test_a_tokenizer_override_is_merged_into_one_subject(tmp_path: Path) -> None
         ({"quantizers": {}}, ["quantizers"]),
         ({"quantizers": {"a": {"method": "vqq"}}}, ["quantizers.a", "vqq", "fsq"]),
         ({"quantizers": {"a": {"method": "fsq", "parameters": {"level": [8]}}}}, ["quantizers.a", "level", "levels"]),
-        ({"quantizers": {"a": {"method": "leech", "parameters": {"codebook_size": 200000}}}}, ["quantizers.a", "200000"]),
+        (
+            {"quantizers": {"a": {"method": "leech", "parameters": {"codebook_size": 200000}}}},
+            ["quantizers.a", "200000"],
+        ),
         ({"quantizers": {"a": {}}}, ["quantizers.a", "method", "module"]),
         ({"quantizers": {"a": {"module": "nowhere.py"}}}, ["quantizers.a", "nowhere.py"]),
     ],

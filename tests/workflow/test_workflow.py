@@ -12,6 +12,7 @@ from latticebench import configuration, locks
 from latticebench.errors import BadInput
 from tests.workflow.runs import SMOKE, snakemake
 
+
 def test_only_the_changed_quantizer_would_run_again(tmp_path: Path) -> None:
     values = yaml.safe_load(SMOKE.read_text())
     values["quantizers"] = {
