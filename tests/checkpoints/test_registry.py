@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from latticebench import published, weights
+from latticebench import configuration, published, weights
 from latticebench.errors import BadInput, Missing
 from latticebench.published.architecture import fill
 
@@ -35,6 +35,15 @@ def test_rows_that_they_should_reproduce_exist():
         for wanted in entry.reproduces:
             matches = [row for row in rows if all(row[key] == str(value) for key, value in wanted.items())]
             assert matches, f"{entry.name}: no published row {wanted}"
+
+
+def test_the_configuration_of_released_tokenizers():
+    """Every released tokenizer at 256 px has a row."""
+    config = configuration.load(ROOT / "config" / "released.yaml")
+    rows = {subject.spec["released"] for subject in config.subjects()}
+    small = {"open-magvit2-128", "simvq-1k", "simvq-8k", "simvq-65k", "simvq-262k"}
+    entries = registry().entries.values()
+    assert rows == {entry.name for entry in entries if entry.family and not entry.tokenizer} - small
 
 
 def test_what_the_judge_needs_is_there():
