@@ -12,14 +12,20 @@ from latticebench.errors import BadInput
 @click.option("--list", "listing", is_flag=True, help="Say what can be fetched and what is here.")
 @click.option("--offline", is_flag=True, default=None, help="Ask nobody; say which file goes where.")
 @click.option("--mirror", help="Address that serves the hub's paths, and other files under files/NAME/.")
+@click.option("--registry", "file", type=click.Path(path_type=Path), help="Another registry than the one there.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where files land. [default: checkpoints/]")
 def command(
-    names: tuple[str, ...], listing: bool, offline: bool | None, mirror: str | None, folder: Path | None
+    names: tuple[str, ...],
+    listing: bool,
+    offline: bool | None,
+    mirror: str | None,
+    file: Path | None,
+    folder: Path | None,
 ) -> None:
     """Fetch released weights by NAME: resumable, checked, converted to safetensors."""
     from latticebench import weights
 
-    registry = weights.load(folder)
+    registry = weights.load(folder, file)
     if listing:
         click.echo(listed(registry))
         return

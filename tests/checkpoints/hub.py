@@ -13,7 +13,8 @@ class Hub:
     """Files are put as `hub.files["owner/name"]["path"] = bytes`; plain ones as `hub.plain["/path"] = bytes`.
 
     gated, closed: repositories that ask for a log-in, with and without the hub's code for gated ones. drops: how many
-    answers with a body break off half-way. truncates: whether bodies end half-way as if they were whole.
+    answers with a body break off half-way. truncates: whether bodies end half-way as if they were whole. renamed: old
+    repository -> new one, which the hub answers with a redirect. direct: small files come without one.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,8 @@ class Hub:
         self.etags: dict[str, str] = {}
         self.drops = 0
         self.truncates = False
+        self.direct = False
+        self.renamed: dict[str, str] = {}
         self.log: list[tuple[str, str, str | None]] = []
         hub = self
 
@@ -81,6 +84,9 @@ class Hub:
         return True
 
     def _resolve(self, request: BaseHTTPRequestHandler, repository: str, file: str) -> None:
+        if repository in self.renamed:
+            place = request.path.replace(repository, self.renamed[repository], 1)
+            return self._send(request, 307, {"Location": place})
         if self._refuses(request, repository):
             return
         if file not in self.files[repository]:
@@ -95,6 +101,9 @@ class Hub:
             # The bodies lie on another host, as the real hub's do; its library treats the two differently.
             "Location": f"{self.url.replace('127.0.0.1', 'localhost')}/cdn/{repository}/{file}",
         }
+        if self.direct:
+            del headers["Location"]
+            return self._body(request, body, headers)
         self._send(request, 302, headers)
 
     def _tree(self, request: BaseHTTPRequestHandler, repository: str, folder: str) -> None:
@@ -107,10 +116,10 @@ class Hub:
         ]
         self._send(request, 200, {"Content-Type": "application/json"}, json.dumps(items).encode())
 
-    def _body(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+    def _body(self, request: BaseHTTPRequestHandler, body: bytes, more: dict[str, str] | None = None) -> None:
         total, start = len(body), 0
         range_ = request.headers.get("Range")
-        headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:16]}"', "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:16]}"', "Accept-Ranges": "bytes", **(more or {})}
         status = 200
         if range_:
             start = int(range_.removeprefix("bytes=").split("-")[0])

@@ -1,6 +1,7 @@
 """From a hub on loopback to a row of the table: fetch, convert, adapt, judge."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from tests.checkpoints.conftest import REPOSITORY, on_hub, pickled
 from tests.published.cases import CASES
 from tests.published.test_replay import adapted, tensors
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def released(hub, checkpoints):
@@ -25,7 +28,9 @@ def released(hub, checkpoints):
     hub.files[REPOSITORY]["vq.pt"] = pickled({"model": tensors(CASES["llamagen"].state()), "steps": 3})
     hub.files[REPOSITORY]["cc.ckpt"] = pickled({"vae": tensors(CASES["infinitycc-tokenizer"].state())})
     common = {"weights": "raw", "elements": None}
+    shipped = yaml.safe_load((ROOT / "checkpoints" / "registry.yaml").read_text())["weights"]
     return checkpoints(
+        **{name: fields for name, fields in shipped.items() if "family" not in fields},  # the judge asks for them
         tiny_vq=on_hub(
             "vq.pt", family="llamagen", container=[["ema"], ["model"]], architecture={"image_size": 32}, **common
         ),
@@ -91,7 +96,7 @@ def test_a_multi_scale_tokenizer_restores(released, tmp_path):
         ),
         ({"method": "bsq", "parameters": {"dim": 18}, "released": "tiny-vq"}, "method is bsq, but .* has vq"),
         ({"method": "leech-published", "released": "tiny-cc"}, r"data\.size is 32; tiny-cc takes 64 px"),
-        ({**VQ, "released": "nothing"}, "known: tiny-cc, tiny-vq"),
+        ({**VQ, "released": "nothing"}, "known: .*tiny-cc, tiny-vq"),
     ],
 )
 def test_a_configuration_that_says_something_else(released, tmp_path, entry, message):

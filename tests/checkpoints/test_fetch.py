@@ -31,6 +31,14 @@ def test_from_the_hub_through_its_redirect(hub, checkpoints):
     assert not (folder / "thing" / ".incoming").exists()
 
 
+def test_small_files_come_without_a_redirect_and_repositories_move(hub, checkpoints):
+    hub.direct = True
+    hub.files["new/home"] = {"thing.bin": BODY}
+    hub.renamed[REPOSITORY] = "new/home"
+    checkpoints(thing=on_hub("thing.bin"))
+    assert get().read_bytes() == BODY
+
+
 def test_a_second_call_asks_nobody(hub, checkpoints):
     hub.files[REPOSITORY]["thing.bin"] = BODY
     checkpoints(thing=on_hub("thing.bin"))
