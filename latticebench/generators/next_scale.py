@@ -23,6 +23,8 @@ EPS = 1e-6
 LARGEST_LOG_FACTOR = math.log(100)
 """Queries are scaled by at most 100."""
 ROTARY_BASE = 10_000.0
+LOGITS_AT_ONCE = 2**26
+"""Numbers in the logits that sampling has in memory at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,14 +254,14 @@ class NextScaleTransformer(nn.Module):
         return self._steered(x, vector)
 
     def step(self, class_rows: Tensor, inputs: Tensor | None, scale: int, caches: list[Cache]) -> Tensor:
-        """Logits of one scale (B, side², Σ sizes), given the caches of those before it; inputs None at the first."""
+        """Features of one scale (B, side², width), given the caches of those before it; inputs None at the first."""
         p = self.parameters_dataclass
         before = sum(side * side for side in p.sides[:scale])
         vector = self.class_embedding(class_rows)
         x = vector.unsqueeze(1) + self.start if inputs is None else self.word(inputs.to(self.word.weight.dtype))
         level = torch.full((x.shape[1],), scale, device=x.device)
         x = self._run(self._placed(x, level, before), vector, before, None, caches)
-        return self.head(self._steered(x, vector))
+        return self._steered(x, vector)
 
     def _placed(self, x: Tensor, level: Tensor, before: int) -> Tensor:
         x = x + self.level_embedding(level)
@@ -373,23 +375,44 @@ class NextScaleGenerator(nn.Module):
         given: list[Tensor] = []
         for scale, side in enumerate(p.sides):
             if cached:
-                logits = self.transformer.step(both, _twice(given[-1], guides) if given else None, scale, caches)
+                features = self.transformer.step(both, _twice(given[-1], guides) if given else None, scale, caches)
             else:
                 before = torch.cat(given, dim=1) if given else self.start_inputs(batch)
                 features = self.transformer.features(both, _twice(before, guides))[:, -side * side :]
-                logits = self.transformer.head(features)
-            logits = logits / temperature
-            if guides:
-                strength = sampling.linear(guidance, scale, steps)
-                logits = sampling.guided(logits[:batch], logits[batch:], strength)
-            tokens = self._draw(logits, round(sampling.linear(top_k, scale, steps)), top_p, draws)
+            strength = sampling.linear(guidance, scale, steps) if guides else None
+            keep = round(sampling.linear(top_k, scale, steps))
+            tokens = self._draw(features, strength, temperature, keep, top_p, draws)
             indices.append(tokens.reshape(batch, side, side))
             if scale + 1 < steps:
                 total = self.tokenizer.partial_sums(indices)[-1]
                 given.append(self.tokenizer.next_input(total, scale + 1).flatten(1, 2))
         return indices
 
-    def _draw(self, logits: Tensor, top_k: int, top_p: float, draws: list[torch.Generator]) -> Tensor:
+    def _draw(
+        self,
+        features: Tensor,
+        strength: float | None,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        draws: list[torch.Generator],
+    ) -> Tensor:
+        """Features (B, n, width), or (2B, n, width) with the unguided ones behind -> tokens (B, n).
+
+        A few samples at a time: logits over 196,560 codes take more memory than all the rest.
+        """
+        batch, choices = len(draws), self.tokenizer.quantizer.codebook_size
+        at_once = max(1, LOGITS_AT_ONCE // (features.shape[1] * choices))
+        tokens = []
+        for start in range(0, batch, at_once):
+            rows = slice(start, min(batch, start + at_once))
+            logits = self.transformer.head(features[:batch][rows]) / temperature
+            if strength is not None:
+                logits = sampling.guided(logits, self.transformer.head(features[batch:][rows]) / temperature, strength)
+            tokens.append(self._tokens(logits, top_k, top_p, draws[rows]))
+        return torch.cat(tokens)
+
+    def _tokens(self, logits: Tensor, top_k: int, top_p: float, draws: list[torch.Generator]) -> Tensor:
         quantizer = self.tokenizer.quantizer
         sizes = self.transformer.parameters_dataclass.digit_sizes
         if self.full:
