@@ -1,4 +1,4 @@
-"""Judges pairs of images that any tokenizer made: images in, one record and a table out."""
+"""Judges images that any tokenizer or generator made: images in, one record and a table out."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation import images, reconstruction, records
+from evaluation import adm, images, reconstruction, records
 from evaluation.metrics import METRICS
 from evaluation.records import Dataset, Record, Stopwatch, Value
 from latticebench.errors import BadInput
@@ -22,6 +22,7 @@ CODE = (
     "evaluation/sets.py",
     "evaluation/statistics.py",
     "evaluation/images.py",
+    "evaluation/adm.py",
 )
 _COLUMNS = ("metric", "value", "low", "high", "unit", "n", "interval", "protocol", "reason")
 
@@ -33,41 +34,86 @@ def evaluate(
     out: Path | None = None,
     name: str | None = None,
     groups: Sequence[int] | None = None,
+    floats: Path | None = None,
+    reference: Path | None = None,
 ) -> tuple[Record, Path]:
     """Judges reconstructions against originals (folders of PNGs, .npy or .npz) and writes record and tables.
 
-    out: default results/evaluate-<hash8 of both contents>. Returns the record and the folder. Raises BadInput
-    naming the file that cannot be judged.
+    out: default results/evaluate-<hash8 of both contents>. floats: an array of the reconstructions before rounding.
+    reference: an ADM reference batch, for rfid_adm. Returns the record and the folder. Raises BadInput naming the
+    file that cannot be judged.
     """
     watch = Stopwatch()
     a, b = images.load(originals), images.load(reconstructions)
     images.check_pairs(a, b)
     if groups is not None and len(groups) != len(a):
         raise BadInput(f"{len(groups)} scene ids for {len(a)} images")
+    unrounded = None
+    if floats is not None:
+        unrounded = images.load_floats(floats)
+        images.check_pairs(a, unrounded)
     content = {"originals": a.sha256, "reconstructions": b.sha256}
-    folder = out or Path("results") / f"evaluate-{hash8(content)}"
-    judged = reconstruction.measure(a, b, groups, settings, content["originals"], with_sets=True)
+    judged = reconstruction.measure(a, b, groups, settings, content["originals"], with_sets=True, floats=unrounded)
+    if unrounded is not None:
+        content["floats"] = unrounded.sha256
+    if reference is not None:
+        batch = adm.load(reference)
+        content["reference"] = batch.sha256
+        adm.reconstruction_distance(judged, b, batch, groups, settings)
+    dataset = Dataset(name=originals.stem, split="all", sha256=content["originals"], samples=len(a))
+    scenes = list(range(len(a))) if groups is None else list(groups)
+    return _write(watch, "reconstruction", name or reconstructions.stem, judged, content, dataset, scenes, out)
+
+
+def generated(
+    samples: Path, reference: Path | None, settings: reconstruction.Settings, out: Path | None, name: str | None = None
+) -> tuple[Record, Path]:
+    """Judges generated images, in their stored order, against an ADM reference batch; writes record and tables.
+
+    reference: default ADM's ImageNet batch in checkpoints/. Raises Missing without it or the Inception weights.
+    """
+    watch = Stopwatch()
+    own, batch = images.load(samples), adm.load(reference or adm.default_reference(settings))
+    judged = adm.measure(own, batch, settings)
+    content = {"samples": own.sha256, "reference": batch.sha256}
+    dataset = Dataset(name=batch.path.stem, split="reference", sha256=batch.sha256, samples=len(own))
+    return _write(watch, "generation", name or samples.stem, judged, content, dataset, [], out)
+
+
+def _write(
+    watch: Stopwatch,
+    suite: str,
+    name: str,
+    judged: reconstruction.Judgement,
+    content: dict[str, str],
+    dataset: Dataset,
+    groups: list[int],
+    out: Path | None,
+) -> tuple[Record, Path]:
+    """Writes the record of a suite and its tables."""
+    identity = f"evaluate-{hash8(content)}"
+    folder = out or Path("results") / identity
     record = Record(
-        subject=f"evaluate-{hash8(content)}",
-        name=name or reconstructions.stem,
+        subject=identity,
+        name=name,
         method="images",
         seed=None,
-        suite="reconstruction",
+        suite=suite,
         parameters=content,
-        dataset=Dataset(name=originals.stem, split="all", sha256=content["originals"], samples=len(a)),
+        dataset=dataset,
         values=judged.values,
         samples=judged.samples,
-        groups=list(range(len(a))) if groups is None else list(groups),
+        groups=groups,
         weights=judged.weights,
         code=records.code_hashes(CODE),
         notes=judged.notes,
         machine=watch.machine(),
     )
-    records.write(record, folder / "records" / "reconstruction.json")
+    records.write(record, folder / "records" / f"{suite}.json")
     for suffix, text in ((".csv", as_csv(record)), (".md", as_markdown(record))):
-        with whole(folder / "tables" / f"reconstruction{suffix}") as temporary:
+        with whole(folder / "tables" / f"{suite}{suffix}") as temporary:
             temporary.write_text(text)
-    write_json(folder / "tables" / "reconstruction.sources.json", {"rows": sources(record)})
+    write_json(folder / "tables" / f"{suite}.sources.json", {"rows": sources(record)})
     return record, folder
 
 
@@ -94,7 +140,9 @@ def ordered(values: dict[str, Value]) -> list[tuple[str, Value]]:
 def sources(record: Record) -> dict[str, dict[str, dict[str, object]]]:
     """Metric -> "value" -> what `latticebench explain` needs to know about the cell."""
     return {
-        key: {"value": {"records": ["records/reconstruction.json"], "protocol": value.protocol, "reason": value.reason}}
+        key: {
+            "value": {"records": [f"records/{record.suite}.json"], "protocol": value.protocol, "reason": value.reason}
+        }
         for key, value in record.values.items()
     }
 

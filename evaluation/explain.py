@@ -118,7 +118,8 @@ def _value(key: str, value: Value) -> str:
 def _made_by(root: Path, record: Record) -> list[str]:
     """The commands of the record's stages, with the folders that they read and wrote."""
     if record.method == "images":
-        return ["  made by: latticebench evaluate --originals DIR --reconstructions DIR"]
+        given = " ".join(f"--{what} {what.upper()}" for what in record.parameters)
+        return [f"  made by: latticebench evaluate {given} (contents by the hashes under parameters)"]
     if record.seed is None:
         return [
             f"  made by: python -m evaluation.geometry --config config/{root.name}.yaml --out {root}/records/geometry"

@@ -28,7 +28,10 @@ CHUNK = 32
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-    """A network with its preprocessing. sha256: of its weights. run: uint8 (B, H, W, 3) -> head -> float32 (B, d)."""
+    """A network with its preprocessing. sha256: of its weights. run: uint8 (B, H, W, 3) -> head -> float32 (B, d).
+
+    inception-pytorch-fid also takes floats in [0, 1], for the one protocol that does.
+    """
 
     name: str
     sha256: str
@@ -65,6 +68,15 @@ def _inception_pytorch_fid(paths: Mapping[str, str | None], device: torch.device
 @extractor("inception-tf1")
 def _inception_tf1(paths: Mapping[str, str | None], device: torch.device) -> Extractor:
     return _inception("inception-tf1", resize_tf1, paths, device)
+
+
+@extractor("dinov2")
+def _dinov2(paths: Mapping[str, str | None], device: torch.device) -> Extractor:
+    from evaluation import dinov2
+
+    file = weights.find("dinov2", paths)
+    network = dinov2.load(file.path).to(device)
+    return Extractor("dinov2", file.sha256, lambda x: {"features": network(dinov2.prepare(x).to(device))})
 
 
 def resize_pytorch_fid(images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Rules: lossy files are refused (JPEG alone moved a published FID from 2.5 to 5.8), and so are 16-bit images,
 alpha channels and colour spaces other than grey, palette and RGB. Grey and palette images become RGB, which
-loses nothing.
+loses nothing. One protocol takes un-rounded floats, which come through a door of their own.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation import chunks
+from evaluation import arrays, chunks
 from latticebench.errors import BadInput
 
 _LOSSLESS = {".png"}
@@ -60,18 +60,31 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class ArrayImages(Images):
-    """Images of one array (N, H, W, 3) uint8, which may be memory-mapped."""
+    """Images of one array (N, H, W, 3) uint8, which may be memory-mapped. file: where it was read from, if it was."""
 
     array: np.ndarray = dataclasses.field(repr=False, default=None)  # type: ignore[assignment]
+    file: str = ""
 
     def read(self, chunk: chunks.Chunk) -> np.ndarray:
         return np.asarray(self.array[chunk[0] : chunk[1]])
 
     def __reduce__(self) -> Any:
         """Another process maps the file again: pickled, a memory map would be its whole content."""
-        if isinstance(self.array, np.memmap) and self.array.filename and str(self.array.filename).endswith(".npy"):
-            return load, (str(self.array.filename),)
-        return ArrayImages, (self.names, self.shapes, self.array)
+        if self.file:
+            return _reopened, (type(self), self.file)
+        return type(self), (self.names, self.shapes, self.array)
+
+
+@dataclasses.dataclass(frozen=True)
+class FloatImages(ArrayImages):
+    """Un-rounded images (N, H, W, 3), floats nominally in [0, 1]: clamped, not rounded."""
+
+    def read(self, chunk: chunks.Chunk) -> np.ndarray:
+        values = np.asarray(self.array[chunk[0] : chunk[1]], dtype=np.float32)
+        if np.isnan(values).any():
+            bad = int(np.flatnonzero(np.isnan(values).any(axis=(1, 2, 3)))[0])
+            raise BadInput(f"{self.names[chunk[0] + bad]} contains NaN")
+        return values.clip(0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,33 +97,59 @@ class FolderImages(Images):
         return np.stack([_decode(self.folder / self.names[i]) for i in range(*chunk)])
 
 
-def from_array(array: np.ndarray, name: str = "array") -> ArrayImages:
+def from_array(array: np.ndarray, name: str = "array", file: str = "") -> ArrayImages:
     """Images of an array. Raises BadInput unless it is (N, H, W, 3) uint8 with N > 0."""
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or not len(array):
         raise BadInput(f"{name}: images must be uint8 of shape (N, H, W, 3), got {array.dtype} {array.shape}")
+    return ArrayImages(*_numbered(array, name), array, file)
+
+
+def from_floats(array: np.ndarray, name: str = "array", file: str = "") -> FloatImages:
+    """Un-rounded images of an array. Raises BadInput unless it is (N, H, W, 3) floating with N > 0."""
+    if not np.issubdtype(array.dtype, np.floating) or array.ndim != 4 or array.shape[3] != 3 or not len(array):
+        raise BadInput(
+            f"{name}: un-rounded images must be floats in [0, 1] of shape (N, H, W, 3), got {array.dtype} {array.shape}"
+        )
+    return FloatImages(*_numbered(array, name), array, file)
+
+
+def _numbered(array: np.ndarray, name: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """Names and shapes of an array's images."""
     shape = (int(array.shape[1]), int(array.shape[2]))
-    return ArrayImages([f"{name}[{i}]" for i in range(len(array))], [shape] * len(array), array)
+    return [f"{name}[{i}]" for i in range(len(array))], [shape] * len(array)
 
 
 def load(path: str | Path) -> Images:
-    """Images of a folder of PNGs, of an .npy file, or of the first array of an .npz file (ADM's layout).
+    """Images of a folder of PNGs, of an .npy file, or of arr_0 (else the first array) of an .npz file (ADM's layout).
 
-    Raises BadInput that names the file.
+    Arrays are memory-mapped. Raises BadInput that names the file.
     """
     path = Path(path)
     if path.is_dir():
         return _folder(path)
+    return from_array(arrays.opened(_array_file(path)), str(path), str(path))
+
+
+def load_floats(path: str | Path) -> FloatImages:
+    """Un-rounded images of an .npy or .npz file. Raises BadInput that names the file."""
+    path = Path(path)
+    return from_floats(arrays.opened(_array_file(path)), str(path), str(path))
+
+
+def _array_file(path: Path) -> Path:
     if not path.is_file():
         raise BadInput(f"{path} is neither a folder nor a file")
     if path.suffix not in (".npy", ".npz"):
         raise BadInput(f"{path}: give a folder of PNG files, an .npy or an .npz file")
-    try:
-        if path.suffix == ".npy":
-            return from_array(np.load(path, mmap_mode="r", allow_pickle=False), str(path))
-        with np.load(path, allow_pickle=False) as file:
-            return from_array(file[file.files[0]], str(path))
-    except (ValueError, OSError, EOFError, IndexError) as error:
-        raise BadInput(f"{path} cannot be read as an array: {error}") from error
+    return path
+
+
+@functools.lru_cache(maxsize=4)
+def _reopened(kind: type[ArrayImages], file: str) -> ArrayImages:
+    """The images of a file in another process, opened once and not for every chunk."""
+    images = (load_floats if kind is FloatImages else load)(file)
+    assert isinstance(images, ArrayImages)
+    return images
 
 
 def _folder(folder: Path) -> FolderImages:

@@ -14,8 +14,8 @@ from typing import Any
 import click
 import numpy as np
 
-from evaluation import codebooks, rates, reconstruction, records, statistics, subjects
-from evaluation.images import from_array
+from evaluation import codebooks, rates, reconstruction, records, statistics, subjects, weights
+from evaluation.images import from_array, from_floats
 from evaluation.metrics import METRICS
 from evaluation.protocols import protocol_id
 from evaluation.records import Dataset, File, Machine, Record, Stopwatch, Value, empty, measured
@@ -106,7 +106,14 @@ class Judge:
         split, folder = self.data.eval, self.root / "tokenizers" / self.subject.id / f"seed{seed}"
         tokenizer = tokenizers.load(folder)
         _reset_device_peak(self.device)
-        run = subjects.run(tokenizer, split.images, self.options["batch_size"], self.device, self.root / "running")
+        run = subjects.run(
+            tokenizer,
+            split.images,
+            self.options["batch_size"],
+            self.device,
+            self.root / "running",
+            keep_floats=weights.available("inception", self.options["weights"]),
+        )
         peak = _device_peak(self.device)
         settings = reconstruction.Settings(
             weights=self.options["weights"],
@@ -120,6 +127,7 @@ class Judge:
             split.groups.tolist(),
             settings,
             split.sha256,
+            floats=None if run.floats is None else from_floats(run.floats, "reconstructions"),
         )
         pictures = self.root / "pictures" / self.subject.id / f"seed{seed}.npz"
         self._write_pictures(pictures, run.reconstructions)

@@ -57,6 +57,13 @@ _ALL = (
         "inception_score", "IS", "", "higher", "Inception score over splits of samples in a seeded shuffled order.", 1
     ),
     Metric(
+        "is_adm", "IS (ADM)", "", "higher", "Inception score over consecutive splits of 5,000 samples as stored.", 1
+    ),
+    Metric(
+        "precision_adm", "Precision (ADM)", "", "higher", "Share of samples inside the manifold of ADM's 10,000 images."
+    ),
+    Metric("recall_adm", "Recall (ADM)", "", "higher", "Share of ADM's 10,000 images inside the samples' manifold."),
+    Metric(
         "kid", "KID", "", "lower", "Kernel distance of Inception features, cubic polynomial kernel, mean of subsets.", 5
     ),
     Metric(

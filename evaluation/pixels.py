@@ -28,8 +28,9 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def to_float(images: np.ndarray) -> Tensor:
-    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(255)
+    """uint8 (B, H, W, 3), or floats in [0, 1] as they are -> float32 (B, 3, H, W) in [0, 1]."""
+    result = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+    return result.float() if result.is_floating_point() else result.float().div_(255)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -92,20 +92,36 @@ def measure(
     settings: Settings,
     content: str | None = None,
     with_sets: bool = False,
+    floats: Images | None = None,
 ) -> Judgement:
     """Every reconstruction metric of pairs of images of equal sizes.
 
     groups: (N,) scene ids, None where every image is its own scene. content: the originals' hash, if known.
-    with_sets: also KID, inception score, precision and recall of the reconstructions.
+    with_sets: also KID, inception score, precision, recall and DINOv2's distance of the reconstructions. floats: the
+    reconstructions before rounding, for the protocol that takes them.
     """
     judgement = Judgement()
     _pixel_metrics(judgement, originals, reconstructions, groups, settings)
     cut = statistics.blocks(len(originals), groups)
     _frechet(judgement, "rfid", "inception-pytorch-fid", "pool", originals, reconstructions, cut, settings, content)
+    if floats is None:
+        judgement.values["rfid_float"] = empty(protocol_id("rfid_float"), _no_floats(settings))
+    else:
+        _frechet(judgement, "rfid_float", "inception-pytorch-fid", "pool", originals, floats, cut, settings, content)
     _frechet(judgement, "fd_insuite", "insuite", "features", originals, reconstructions, cut, settings, content)
     if with_sets:
+        _frechet(judgement, "fd_dinov2", "dinov2", "features", originals, reconstructions, cut, settings, content)
         _sets(judgement, originals, reconstructions, cut, settings, content)
     return judgement
+
+
+def _no_floats(settings: Settings) -> str:
+    """Why there is no distance of un-rounded reconstructions: they were not given, or could not be used anyway."""
+    try:
+        weights.find("inception", settings.weights)
+    except Missing as error:
+        return str(error)
+    return "needs the reconstructions before rounding (--floats)"
 
 
 def _pixel_metrics(

@@ -4,6 +4,7 @@ Intervals are delete-a-group jackknives (see `statistics`). `judged` is always t
 second: precision is the share of judged images inside the reference's manifold.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from evaluation.statistics import Blocks, jackknife
 KID_SUBSETS, KID_SUBSET_SIZE, SEED = 100, 1000, 2020
 NEIGHBOURS = 3
 IS_SPLITS = 10
+ROWS = 1000
+"""Images at once where one pass is made over all of them."""
 MANIFOLD_LIMIT = 5000
 """Above this many images precision and recall carry no interval: it takes all distances at once."""
 
@@ -24,20 +27,54 @@ def inception_score(logits: np.ndarray, cut: Blocks | None) -> Value:
     protocol, n = protocol_id("inception_score"), len(logits)
     if n < IS_SPLITS:
         return empty(protocol, f"needs at least {IS_SPLITS} images, one a split; there are {n}", n=n)
-    value = _inception_score(logits)
-    around = None
-    if cut is not None and n >= 2 * IS_SPLITS:
-        kept = [_inception_score(logits[np.flatnonzero(cut.labels != group)]) for group in range(cut.count)]
-        around = jackknife(value, kept, cut)
-    return measured(value, protocol, n=n, interval=around)
-
-
-def _inception_score(logits: np.ndarray) -> float:
     import torch
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
     features = torch.from_numpy(np.array(logits))
-    return isc_features_to_metric(features, splits=IS_SPLITS, shuffle=True, rng_seed=SEED)[KEY_METRIC_ISC_MEAN]
+    value = isc_features_to_metric(features, splits=IS_SPLITS, shuffle=True, rng_seed=SEED)[KEY_METRIC_ISC_MEAN]
+    return measured(value, protocol, n=n, interval=split_scores(logits, shuffled_splits(n), cut)[1])
+
+
+def shuffled_splits(n: int) -> np.ndarray:
+    """(N,) the split of each image, as torch-fidelity shuffles and cuts."""
+    bounds = [i * n // IS_SPLITS for i in range(1, IS_SPLITS)]
+    splits = np.empty(n, dtype=np.int64)
+    splits[np.random.RandomState(SEED).permutation(n)] = np.searchsorted(bounds, np.arange(n), side="right")
+    return splits
+
+
+def split_scores(logits: np.ndarray, splits: np.ndarray, cut: Blocks | None) -> tuple[float, Interval | None]:
+    """Mean over splits of exp(mean KL(p | mean p)), and its interval; splits: (N,) the number of each image's split.
+
+    A split's score is a function of the sums of p and of p log p alone, so leaving a group out subtracts its sums.
+    There is no interval where a split lies within one group.
+    """
+    import torch
+
+    labels = np.zeros(len(logits), dtype=np.int64) if cut is None else cut.labels
+    shape = (int(splits.max()) + 1, int(labels.max()) + 1)
+    count, own = np.zeros(shape), np.zeros(shape)
+    total = np.zeros((*shape, logits.shape[1]))
+    for start in range(0, len(logits), ROWS):
+        x = torch.from_numpy(np.array(logits[start : start + ROWS], dtype=np.float64))
+        log_p = x.log_softmax(dim=1)
+        p = log_p.exp().numpy()
+        where = splits[start : start + ROWS], labels[start : start + ROWS]
+        np.add.at(total, where, p)
+        np.add.at(own, where, (p * log_p.numpy()).sum(axis=1))
+        np.add.at(count, where, 1)
+
+    def score(kept: np.ndarray) -> float:
+        n = count[:, kept].sum(axis=1)
+        mean = total[:, kept].sum(axis=1) / n[:, None]
+        crossed = np.sum(mean * np.log(np.where(mean > 0, mean, 1)), axis=1)
+        return float(np.mean(np.exp(own[:, kept].sum(axis=1) / n - crossed)))
+
+    everything = np.arange(shape[1])
+    value = score(everything)
+    if cut is None or (count.sum(axis=1, keepdims=True) == count).any():
+        return value, None
+    return value, jackknife(value, [score(np.delete(everything, group)) for group in everything], cut, (1.0, math.inf))
 
 
 def kid(judged: np.ndarray, reference: np.ndarray, cut: Blocks | None) -> Value:

@@ -21,18 +21,22 @@ _TIMED = 3
 class Pass:
     """What a pass gives.
 
-    reconstructions: uint8 (N, H, W, 3), in a file that vanishes with the array. codes: (N, T) int64 indices of
+    reconstructions: uint8 (N, H, W, 3), in a file that vanishes with the array. floats: the same before rounding,
+    float32, where asked for. codes: (N, T) int64 indices of
     each image, all scales after one another, or (N, T, n) digits where K exceeds 2^62; None for a tokenizer that
     quantizes nothing. encode_rate, decode_rate: images a second.
     """
 
     reconstructions: np.ndarray
+    floats: np.ndarray | None
     codes: np.ndarray | None
     encode_rate: float
     decode_rate: float
 
 
-def run(tokenizer: Any, images: np.ndarray, batch_size: int, device: str, folder: Path) -> Pass:
+def run(
+    tokenizer: Any, images: np.ndarray, batch_size: int, device: str, folder: Path, keep_floats: bool = False
+) -> Pass:
     """Encodes and decodes uint8 images (N, H, W, 3) batch by batch; `folder` holds a temporary file meanwhile.
 
     Raises BadInput naming the image where a reconstruction is NaN or of another size.
@@ -40,6 +44,7 @@ def run(tokenizer: Any, images: np.ndarray, batch_size: int, device: str, folder
     quantizer = tokenizer.quantizer
     encode, decode = _ways(tokenizer)
     reconstructions = _unnamed(folder, images.shape)
+    floats = _unnamed(folder, images.shape, np.float32) if keep_floats else None
     codes: list[np.ndarray] = []
     seconds: dict[str, list[float]] = {"encode": [], "decode": []}
     size = min(batch_size, len(images))
@@ -56,6 +61,8 @@ def run(tokenizer: Any, images: np.ndarray, batch_size: int, device: str, folder
                 seconds["decode"].append(decoding)
             _check(output, batch, start)
             reconstructions[start : start + size] = pixels.to_uint8(output)
+            if floats is not None:
+                floats[start : start + size] = output.float().permute(0, 2, 3, 1).cpu().numpy()
             if quantizer.quantizes:
                 codes.append(torch.cat([scale.flatten(1, 2) for scale in inner], dim=1).cpu().numpy())
         while len(seconds["encode"]) < _TIMED:
@@ -63,7 +70,7 @@ def run(tokenizer: Any, images: np.ndarray, batch_size: int, device: str, folder
             seconds["encode"].append(taken)
             seconds["decode"].append(_timed(decode, inner, device)[1])
     rates = {key: size / min(values) for key, values in seconds.items()}
-    return Pass(reconstructions, np.concatenate(codes) if codes else None, rates["encode"], rates["decode"])
+    return Pass(reconstructions, floats, np.concatenate(codes) if codes else None, rates["encode"], rates["decode"])
 
 
 def _ways(tokenizer: Any) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
@@ -94,10 +101,10 @@ def _check(output: Tensor, batch: Tensor, start: int) -> None:
         raise BadInput(f"the reconstruction of evaluation image {start + int(bad[0])} is NaN: training diverged")
 
 
-def _unnamed(folder: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A uint8 array in a file without a name: the split at a paper's scale is 10 GB, more than memory need hold."""
+def _unnamed(folder: Path, shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
+    """An array in a file without a name: the split at a paper's scale is 10 GB, more than memory need hold."""
     import tempfile
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, np.uint8, "w+", shape=shape)
+        return np.memmap(file, dtype, "w+", shape=shape)

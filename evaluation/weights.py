@@ -53,6 +53,15 @@ def find(name: str, paths: Mapping[str, str | None] | None = None) -> File:
     return File(path, found)
 
 
+def available(name: str, paths: Mapping[str, str | None] | None = None) -> bool:
+    """Whether `find` would find the file."""
+    try:
+        find(name, paths)
+    except Missing:
+        return False
+    return True
+
+
 def shown(path: Path) -> str:
     """A path as a record may say it: relative to the working folder or the project, else the name alone."""
     for base in (Path.cwd(), Path(__file__).resolve().parents[1]):

@@ -76,7 +76,7 @@ def test_pytorch_fid_resize_is_half_pixel_bilinear_written_out(photographs):
 
 
 def test_weights_are_checked(tmp_path, inception_file, monkeypatch):
-    with pytest.raises(Missing, match="^none.pth is missing; fetch it: latticebench fetch inception-torch-fidelity$"):
+    with pytest.raises(Missing, match=r"^none\.pth is missing; fetch it: latticebench fetch inception-torch-fidelity$"):
         weights.find("inception", {"inception": str(tmp_path / "none.pth")})
     with pytest.raises(BadInput, match="6726825d"):
         weights.find("inception", {"inception": str(inception_file)})

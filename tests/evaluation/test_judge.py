@@ -65,7 +65,7 @@ def test_four_records_pictures_and_a_manifest(results):
     assert seen.values["fd_insuite"].protocol == "fd-insuite-v1-abcdef12"
     assert seen.values["fd_insuite"].interval is not None and seen.weights["insuite"].startswith("abcdef12")
     assert "160 px" in seen.values["ms_ssim"].reason and "32 px" in seen.values["ms_ssim"].reason
-    assert "curl" in seen.values["rfid"].reason and "inception" in seen.values["rfid"].reason
+    assert "latticebench fetch inception-torch-fidelity" in seen.values["rfid"].reason
 
     used = found["codebook"]
     assert used.values["tokens"].value == 80 * 64 and used.values["codebook_size"].value == 512
