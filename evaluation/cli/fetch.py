@@ -52,7 +52,10 @@ def listed(registry) -> str:
     for name, entry in registry.entries.items():
         size = (locked.get(name) or {}).get("size") or entry.size
         shown = f"{size / 1e6:.0f} MB" if size else f"~{entry.elements * 4 / 1e6:.0f} MB" if entry.elements else "?"
-        here = "yes" if weights.present(registry, name) else "pinned" if name in locked else ""
+        try:
+            here = "yes" if weights.present(registry, name) else "pinned" if name in locked else ""
+        except BadInput:
+            here = "not as pinned"
         rows.append((name, entry.family or "(judge)", shown, here, entry.licence, entry.title))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]

@@ -6,6 +6,7 @@ kept as it came in checkpoints/. checkpoints/NAME/fetched.json says what it was 
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from latticebench.errors import BadInput, Missing
 from latticebench.files import sha256, write_json
 from latticebench.weights import convert, reading, transfer
 from latticebench.weights.registry import LOCK, Entry, Registry
+
+log = logging.getLogger(__name__)
 
 CONVERTED = "weights.safetensors"
 FACTS = "fetched.json"
@@ -119,6 +122,7 @@ def _by_hand(entry: Entry, home: Path) -> Path | None:
 
 def _checked(registry: Registry, entry: Entry, source: Path, remote: transfer.Remote | None) -> dict[str, Any]:
     """What the file is, after its checksum was compared; a download with a wrong one is deleted."""
+    log.info("%s: computing the sha256 of %.2f GB", entry.name, source.stat().st_size / 1e9)
     found = sha256(source)
     pin = registry.pin(entry.name)
     expected = pin["sha256"] if pin else (remote.sha256 if remote else None)
@@ -148,6 +152,7 @@ def _mismatch(registry: Registry, entry: Entry, found: str, expected: str, what:
 def _converted(entry: Entry, folder: Path, source: Path, facts: dict[str, Any], stand_ins: tuple[str, ...]) -> Path:
     tensors, left_out = reading.state_dict(source, entry.container, stand_ins)
     path = folder / CONVERTED
+    log.info("%s: writing %d tensors to %s", entry.name, len(tensors), path)
     convert.write(path, tensors, {"family": str(entry.family), "name": entry.name, "source_sha256": facts["sha256"]})
     facts["left_out"] = left_out
     facts["tensors"] = len(tensors)

@@ -17,6 +17,8 @@ def hub(monkeypatch):
     hub.files[REPOSITORY] = {}
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
     yield hub
     hub.close()
 

@@ -115,6 +115,11 @@ def test_the_command(released, capsys):
         assert end.value.code == 0
     shown = capsys.readouterr().out
     assert "tiny-vq: " in shown and "weights.safetensors" in shown and "llamagen" in shown
+    lock = released / "lock.yaml"
+    lock.write_text(lock.read_text().replace("sha256: ", "sha256: other-"))
+    with pytest.raises(SystemExit):
+        run(latticebench, ["fetch", "--list"])
+    assert "not as pinned" in capsys.readouterr().out
     for arguments, code in ((["fetch"], 2), (["fetch", "nothing"], 2), (["fetch", "tiny-cc", "--offline"], 3)):
         with pytest.raises(SystemExit) as end:
             run(latticebench, arguments)
