@@ -120,7 +120,7 @@ class VQ(Quantizer):
                 loss, terms["codebook"] = loss + codebook, codebook.detach()
             elif self.training:
                 self._move(tokens.detach(), indices)
-            return Quantized(straight_through(q.detach(), u), indices.reshape(z.shape[:-1]), loss, terms)
+            return Quantized(self._through(q.detach(), u), indices.reshape(z.shape[:-1]), loss, terms)
 
     def encode(self, z: Tensor) -> Tensor:
         self.check_input(z)
@@ -147,6 +147,10 @@ class VQ(Quantizer):
 
     def definition_tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight}
+
+    def _through(self, q: Tensor, z: Tensor) -> Tensor:
+        """The code vectors with the gradient's way to z; q and z (..., d)."""
+        return straight_through(q, z)
 
     def _prepare(self, z: Tensor) -> Tensor:
         return nn.functional.normalize(z, dim=-1) if self.normalize else z
