@@ -29,6 +29,7 @@ def command(config_file: Path, subject: str, seeds: str, data: Path, root: Path)
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from latticebench.commands import run
 
     run(command)

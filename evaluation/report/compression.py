@@ -1,6 +1,7 @@
 """The report's part on real bitstreams: curves of coded sizes beside the classical codecs, and their differences."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,8 @@ def tokenizer_curves(results: Results) -> list[Curve]:
         }
         paths = tuple(source.path for entry, _ in points for source in entry.sources[SUITE])
         name = min((entry.name for entry, _ in points), key=len)
+        if len(points) > 1:  # fsq-8, fsq-12, … are the points of fsq
+            name = re.sub(r"-\d+$", "", name)
         method = points[0][0].method
         curves.append(Curve(name, method, "tokenizer", tuple(size for _, size in points), qualities, paths))
     return curves

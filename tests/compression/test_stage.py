@@ -63,10 +63,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[configuration.Configu
     return config, root, data
 
 
-def test_stage_codes_and_verifies_every_image(run: tuple[configuration.Configuration, Path, Path]) -> None:
+@pytest.fixture(scope="module")
+def files(run: tuple[configuration.Configuration, Path, Path]) -> list[Path]:
+    """What the stage wrote for fsq."""
+    config, root, data = run
+    return Stage(config, config.subject("fsq"), prepared.load(data), root).run([0])
+
+
+def test_stage_codes_and_verifies_every_image(
+    run: tuple[configuration.Configuration, Path, Path], files: list[Path]
+) -> None:
     config, root, data = run
     subject = config.subject("fsq")
-    files = Stage(config, subject, prepared.load(data), root).run([0])
     record = records.read(root / "records" / subject.id / "seed0" / "compression.json")
     count = len(prepared.load(data).eval)
     assert all(path.is_file() for path in files)
@@ -86,15 +94,13 @@ def test_a_subject_without_codes_has_reasons(run: tuple[configuration.Configurat
 
 
 def test_commands_give_images_of_any_size_back(
-    run: tuple[configuration.Configuration, Path, Path], tmp_path: Path
+    run: tuple[configuration.Configuration, Path, Path], files: list[Path], tmp_path: Path
 ) -> None:
-    config, root, data = run
+    config, root, _ = run
     subject = config.subject("fsq")
     tokenizer = str(root / "tokenizers" / subject.id / "seed0")
-    if not (root / "coded" / subject.id / "seed0").is_dir():
-        Stage(config, subject, prepared.load(data), root).run([0])
     runner = CliRunner()
-    for prior in (None, "static", "network"):
+    for prior in (None, "network"):
         chosen = ["--tokenizer", tokenizer]
         if prior:
             chosen += ["--prior", str(root / "coded" / subject.id / "seed0" / f"{prior}.safetensors")]
@@ -120,15 +126,17 @@ def test_commands_give_images_of_any_size_back(
     assert isinstance(foreign.exception, BadInput) and "not a token file" in str(foreign.exception)
 
 
-def test_verification_fails_on_a_damaged_file(run: tuple[configuration.Configuration, Path, Path]) -> None:
-    config, root, data = run
+def test_verification_fails_on_a_damaged_file(
+    run: tuple[configuration.Configuration, Path, Path], files: list[Path], tmp_path: Path
+) -> None:
+    config, root, _ = run
     subject = config.subject("fsq")
-    Stage(config, subject, prepared.load(data), root).run([0])
     coded = root / "coded" / subject.id / "seed0"
-    files = [data for _, data in bundle.read(coded / "static.zip")]
-    bundle.write(coded / "static.zip", [*files[:-1], files[-1][:-1] + bytes([files[-1][-1] ^ 1])])
-    with pytest.raises(BadInput, match=f"{len(files) - 1:05d}.tok"):
-        verify.decode_all(root / "tokenizers" / subject.id / "seed0", coded)
+    whole = [data for _, data in bundle.read(coded / "static.zip")]
+    bundle.write(tmp_path / "static.zip", [*whole[:-1], whole[-1][:-1] + bytes([whole[-1][-1] ^ 1])])
+    (tmp_path / "static.safetensors").write_bytes((coded / "static.safetensors").read_bytes())
+    with pytest.raises(BadInput, match=rf"{len(whole) - 1:05d}\.tok"):
+        verify.decode_all(root / "tokenizers" / subject.id / "seed0", tmp_path)
 
 
 def test_classical_record(run: tuple[configuration.Configuration, Path, Path], tmp_path: Path) -> None:
