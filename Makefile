@@ -13,7 +13,7 @@ run: $(VENV)/.installed
 	@. $(VENV)/bin/activate && latticebench config $(CONFIG) && snakemake --configfile $(CONFIG)
 
 test: $(VENV)/.installed
-	@. $(VENV)/bin/activate && python -m pytest -n 2
+	@. $(VENV)/bin/activate && OMP_NUM_THREADS=1 python -m pytest -n 2
 
 setup: $(VENV)/.installed
 
