@@ -18,6 +18,7 @@ NEIGHBOURS = 3
 IS_SPLITS = 10
 ROWS = 1000
 """Images at once where one pass is made over all of them."""
+KERNEL_ROWS = 256
 MANIFOLD_LIMIT = 5000
 """Above this many images precision and recall carry no interval: it takes all distances at once."""
 
@@ -98,26 +99,35 @@ def kid_interval(judged: np.ndarray, reference: np.ndarray, cut: Blocks, centre:
 
     The kernel is summed by pairs of groups once; leaving a group out subtracts its row and column.
     """
-    d = judged.shape[1]
-    members = [np.flatnonzero(cut.labels == group) for group in range(cut.count)]
-    x = [np.asarray(judged[i], dtype=np.float64) for i in members]
-    y = [np.asarray(reference[i], dtype=np.float64) for i in members]
-
-    def total(a: np.ndarray, b: np.ndarray) -> float:
-        return float(((a @ b.T / d + 1) ** 3).sum())
-
-    def diagonal(a: np.ndarray) -> float:
-        return float((((a * a).sum(axis=1) / d + 1) ** 3).sum())
-
-    xx, yy, xy = (np.array([[total(a, b) for b in right] for a in left]) for left, right in ((x, x), (y, y), (x, y)))
-    dx, dy = (np.array([diagonal(a) for a in side]) for side in (x, y))
+    order = np.argsort(cut.labels, kind="stable")
+    x, y = (np.asarray(side, dtype=np.float64)[order] for side in (judged, reference))
+    sizes = np.bincount(cut.labels)
+    xx, yy, xy = (_kernel_sums(a, b, sizes) for a, b in ((x, x), (y, y), (x, y)))
+    starts = np.cumsum(sizes) - sizes
+    dx, dy = (np.add.reduceat(_kernel((a * a).sum(axis=1), a.shape[1]), starts) for a in (x, y))
     left_out = []
     for group in range(cut.count):
         kept = np.arange(cut.count) != group
-        m = sum(len(members[g]) for g in np.flatnonzero(kept))
+        m = int(sizes[kept].sum())
         within = sum(k[kept][:, kept].sum() - diag[kept].sum() for k, diag in ((xx, dx), (yy, dy))) / (m * (m - 1))
         left_out.append(within - 2 * xy[kept][:, kept].sum() / m**2)
     return jackknife(centre, left_out, cut)
+
+
+def _kernel(products: np.ndarray, dim: int) -> np.ndarray:
+    """The cubic kernel of inner products; numpy's ** 3 takes ten times longer."""
+    k = products / dim + 1
+    return k * k * k
+
+
+def _kernel_sums(a: np.ndarray, b: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(G, G) sums of the kernel over pairs of groups; a, b: (N, d) sorted by group, whose sizes are given."""
+    starts, labels = np.cumsum(sizes) - sizes, np.repeat(np.arange(len(sizes)), sizes)
+    result = np.zeros((len(sizes), len(sizes)))
+    for start in range(0, len(a), KERNEL_ROWS):
+        rows = slice(start, start + KERNEL_ROWS)
+        np.add.at(result, labels[rows], np.add.reduceat(_kernel(a[rows] @ b.T, a.shape[1]), starts, axis=1))
+    return result
 
 
 def precision_recall(judged: np.ndarray, reference: np.ndarray, cut: Blocks | None) -> dict[str, Value]:

@@ -41,6 +41,24 @@ def test_inception_score_shuffles_class_ordered_samples():
     assert in_order < 3 and value > 17
 
 
+def test_inception_score_splits_as_torch_fidelity_does():
+    logits = 3 * np.random.default_rng(6).normal(size=(123, 8)).astype(np.float32)
+    value = sets.inception_score(logits, None).value
+    assert sets.split_scores(logits, sets.shuffled_splits(123), None)[0] == pytest.approx(value, rel=1e-9)
+
+
+def test_inception_score_interval_covers_the_value_expected_at_this_n():
+    rng = np.random.default_rng(7)
+    splits = sets.shuffled_splits(300)
+
+    def draw():
+        return 3 * rng.normal(size=(300, 8)) + np.linspace(0, 2, 8)
+
+    truth = np.mean([sets.split_scores(draw(), splits, None)[0] for _ in range(1000)])
+    intervals = [sets.split_scores(draw(), splits, blocks(300))[1] for _ in range(200)]
+    assert 0.90 <= np.mean([i.low <= truth <= i.high for i in intervals]) <= 0.98
+
+
 def test_precision_and_recall_convention():
     """A tight cluster inside a wide cloud: everything judged is plausible, little of the cloud is covered."""
     rng = np.random.default_rng(2)
