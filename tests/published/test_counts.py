@@ -1,12 +1,16 @@
 """The second reading at the released sizes: as many tensors and numbers as the authors' code has, and our modules fit."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from latticebench import published
+from latticebench import published, weights
 from tests.published import numpy_reference as reference
 from tests.published.cases import CC_SCALES, VAR_SCALES
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -81,18 +85,43 @@ def test_counts_of_the_authors_code(name, shapes_only):
     assert len(state) == tensors
 
 
-@pytest.mark.parametrize("family", ["var-tokenizer", "llamagen", "open-magvit2", "simvq"])
-def test_released_sizes_fit_without_an_option(family, shapes_only):
-    make = {
-        "var-tokenizer": RELEASED["var tokenizer"][0],
-        "llamagen": RELEASED["llamagen 16"][0],
-        "open-magvit2": RELEASED["open-magvit2 256"][0],
-        "simvq": lambda: simvq(64),
-    }[family]
-    state = {key: torch.zeros(()).expand(value.shape) for key, value in make().items()}
-    made = published.adapt(family, state)
-    assert made.image_size == (128 if family == "simvq" else 256)
-    assert made.stride == (8 if family == "simvq" else 16)
+ENTRIES = {
+    "bsqvit-256": "bsq 18",
+    "var-tokenizer": "var tokenizer",
+    "infinity-d16": "infinity 16",
+    "infinity-d64": "infinity 64",
+    "open-magvit2-256": "open-magvit2 256",
+    "open-magvit2-128": "open-magvit2 128",
+    "simvq-1k": "simvq 1k",
+    "llamagen-ds16": "llamagen 16",
+    "llamagen-ds8": "llamagen 8",
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("told", [False, True])
+def test_released_sizes_fit_the_registry_and_need_no_option(entry, told, shapes_only):
+    found = weights.load(ROOT / "checkpoints").entry(entry)
+    made = published.adapt(found.family, released(ENTRIES[entry]), **(found.architecture if told else {}))
+    if told:
+        assert made.image_size == (128 if entry in ("open-magvit2-128", "simvq-1k") else 256)
+
+
+def test_a_released_transformer_fits_the_registry(shapes_only):
+    registry = weights.load(ROOT / "checkpoints")
+    tokenizer = published.adapt("var-tokenizer", released("var tokenizer"))
+    options = registry.entry("var-d16").architecture
+    made = published.adapt("var-transformer", released("var 16"), tokenizer=tokenizer, **options)
+    assert sum(p.numel() for p in made.transformer.parameters()) == registry.entry("var-d16").elements
+
+
+def released(name):
+    """A state dict of the released sizes that takes next to no memory."""
+    state = RELEASED[name][0]()
+    return {
+        key: torch.from_numpy(value.copy()) if value.dtype == np.int64 else torch.zeros(()).expand(value.shape)
+        for key, value in state.items()
+    }
 
 
 def test_scales_of_the_released_schedules():
