@@ -76,11 +76,11 @@ def table() -> torch.Tensor:
 def test_speed(table, kind, monkeypatch):
     z = torch.randn(N, 24, generator=torch.Generator().manual_seed(0))
     z = z.bfloat16().float() if kind == "bf16" else z
-    compiled = torch.compile(structured.nearest_tile, fullgraph=True)
+    compiled = torch.compile(structured.winners, fullgraph=True, dynamic=False)
 
     def compiled_search(z: torch.Tensor) -> torch.Tensor:
         with monkeypatch.context() as patch:
-            patch.setattr(structured, "nearest_tile", compiled)
+            patch.setattr(structured, "winners", compiled)
             return leech.nearest(z, backend="structured")
 
     methods = {

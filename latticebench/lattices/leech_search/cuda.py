@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from latticebench.lattices import golay
-from latticebench.lattices.leech_search import structured, turyn
+from latticebench.lattices.leech_search import rows, turyn
 
 TILE = 131_072
 """Vectors a launch; bounds the memory of the reordered copies."""
@@ -23,46 +23,24 @@ _LEFT_OVER = tl.constexpr(960)
 
 def nearest(z: Tensor, codebook: str) -> tuple[Tensor, Tensor]:
     """z (N, 24) float32 or float64 -> rows (N,) int64, and (N,) bool where the gap is too small to trust."""
-    rows = torch.empty(len(z), dtype=torch.int64, device=z.device)
+    found = torch.empty(len(z), dtype=torch.int64, device=z.device)
     unsure = torch.empty(len(z), dtype=torch.bool, device=z.device)
     for start in range(0, len(z), TILE):
         part = slice(start, start + TILE)
-        rows[part], unsure[part] = _tile(z[part], codebook)
-    return rows, unsure
+        found[part], unsure[part] = _tile(z[part], codebook)
+    return found, unsure
 
 
 def _tile(z: Tensor, codebook: str) -> tuple[Tensor, Tensor]:
-    tables = structured.device_tables(codebook, z.device)
-    n = len(z)
-    by_sign = z[:, tables["order3"]].t().contiguous()
-    doubled = (2 * z[:, tables["order2"]]).t().contiguous()
+    n, t = len(z), turyn.tables(codebook)
+    by_sign = z[:, t.order3.tolist()].t().contiguous()
+    doubled = (2 * z[:, t.order2.tolist()]).t().contiguous()
     best, second = torch.empty(2, n, dtype=z.dtype, device=z.device)
     combination = torch.empty(n, dtype=torch.int32, device=z.device)
     _kernel[(triton.cdiv(n, BLOCK),)](
         by_sign, doubled, best, second, combination, *_kernel_tables(codebook, z.device), n, BLOCK=BLOCK
     )
-    return _take_apart(z, by_sign, best, second, combination.long(), tables)
-
-
-def _take_apart(
-    z: Tensor, by_sign: Tensor, best: Tensor, second: Tensor, combination: Tensor, tables: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """The row inside each winning combination, and whether a gap is too small to trust."""
-    rows, gap = torch.zeros_like(combination), best - second
-    for kind, (low, high) in {"sign": (0, 512), "octad": (512, 960), "left": (960, 961)}.items():
-        chosen = ((combination >= low) & (combination < high)).nonzero()[:, 0]
-        if not len(chosen):
-            continue
-        coset, l1, l2 = combination[chosen] >> 6, combination[chosen] >> 3 & 7, combination[chosen] & 7
-        if kind == "sign":
-            row, inner = structured.sign_row(by_sign[:, chosen].view(3, 8, -1), coset, l1, l2, tables)
-        elif kind == "octad":
-            row, inner = structured.octad_row(z[chosen].t(), coset, l1, l2, tables)
-        else:
-            row, inner = structured.left_over_row(z[chosen], tables)
-        rows[chosen] = row
-        gap[chosen] = torch.minimum(gap[chosen], inner)
-    return rows, ~(gap > best * turyn.TRUSTED_GAP)
+    return rows.take_apart(z, best, best - second, combination.long(), codebook)
 
 
 @functools.lru_cache(maxsize=8)

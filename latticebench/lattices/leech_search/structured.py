@@ -1,214 +1,192 @@
-"""The structured search in plain torch: any device, any float type, and it compiles as one graph.
+"""The structured search in plain torch: any device, any float type, and its first pass compiles as one graph.
 
-turyn.py has the mathematics. Tensors carry the batch last, so that every operation runs along it.
+turyn.py has the mathematics. The first pass (`winners`) finds each vector's winning combination of
+coset and labels, with the batch last so that every operation runs along it; rows.py then takes the
+combination apart.
 """
 
 import functools
+from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from latticebench.lattices import golay, leech
-from latticebench.lattices.leech_search import turyn
+from latticebench.lattices.leech_search import rows, turyn
 
-TILE = 1024
-"""Vectors a tile: small enough for the cache on a CPU."""
+TILE = 512
+"""Vectors a tile of the first pass: small enough for the cache on a CPU."""
+ROWS_TILE = 8192
+"""Vectors a tile of the second pass."""
 GPU_TILE = 65_536
+
+_EVEN = (0, 3, 5, 6, 9, 10, 12, 15)
+_ODD = (1, 2, 4, 7, 8, 11, 13, 14)
+"""Sign patterns of a half-block by parity. An even block word joins two halves of one parity, and up to
+its complement the first half's pattern is below 8: 2 x 4 x 8 = 64 classes."""
 
 
 def nearest(z: Tensor, codebook: str) -> tuple[Tensor, Tensor]:
     """z (N, 24) float32 or float64 -> rows (N,) int64, and (N,) bool where the gap is too small to trust."""
+    on_cpu = z.device.type == "cpu"
     tables = device_tables(codebook, z.device)
-    size = TILE if z.device.type == "cpu" else GPU_TILE
-    tiles = [nearest_tile(tile, tables) for tile in z.split(size)] if len(z) else [nearest_tile(z, tables)]
-    rows, unsure = zip(*tiles, strict=True)
-    return torch.cat(rows), torch.cat(unsure)
+    found = torch.empty(len(z), dtype=torch.int64, device=z.device)
+    unsure = torch.empty(len(z), dtype=torch.bool, device=z.device)
+    for start in range(0, len(z), ROWS_TILE if on_cpu else GPU_TILE):
+        part = slice(start, start + (ROWS_TILE if on_cpu else GPU_TILE))
+        tiles = [winners(tile, tables) for tile in z[part].split(TILE if on_cpu else GPU_TILE)]
+        best, gap, combination = (torch.cat(values) for values in zip(*tiles, strict=True))
+        found[part], unsure[part] = rows.take_apart(z[part], best, gap, combination, codebook)
+    return found, unsure
 
 
 @functools.lru_cache(maxsize=8)
 def device_tables(codebook: str, device: torch.device) -> dict[str, Tensor]:
-    """Turyn's tables as tensors on a device."""
+    """Turyn's tables as the first pass looks them up, on a device."""
     t = turyn.tables(codebook)
-    words = torch.from_numpy(t.words)
+    labels = torch.arange(3) % 2
+    extended = (4 * labels[:, None, None] + 2 * labels[:, None] + labels).flatten()
+    # Where the rows of _sign_classes and _octad_classes stand in the order of cosets and labels.
+    signs = [_outer_place(int(word)) for word in t.words]
+    r_order = torch.tensor(signs + [64 + 28 * p + int(pair) for pair in t.pair for p in range(2)])
+    s_order = torch.tensor(signs + [64 + 28 * p + i for i in range(28) for p in range(2)])
+    fours = torch.from_numpy(_all_four_sets(t))
     tables = {
         "order2": torch.from_numpy(t.order2),
         "order3": torch.from_numpy(t.order3),
-        "words": words,
-        "high": words >> 4,
-        "low": words & 15,
-        "pair": torch.from_numpy(t.pair),
-        "four_first": torch.from_numpy(t.fours[:, :, 0].copy()),
-        "four_second": torch.from_numpy(t.fours[:, :, 1].copy()),
+        "high": torch.tensor(_EVEN[:4] + _ODD[:4]),
+        "low": torch.tensor(_EVEN + _ODD),
         "u": torch.from_numpy(turyn.PAIRS[:, 0].copy()),
         "v": torch.from_numpy(turyn.PAIRS[:, 1].copy()),
-        "rank": torch.from_numpy(t.rank),
-        "octads": torch.from_numpy(t.octads),
-        "octad_rank": torch.from_numpy(t.octad_rank.reshape(28, 4, 6)),
-        "left_octads": torch.from_numpy(t.left_octads),
-        "word_signs": torch.from_numpy(2 * golay.bits(t.words, 8).astype("int8") - 1),
-        "flips": torch.from_numpy(2 * golay.bits(range(8), 3).astype("int8") - 1),
+        "first": fours[0],
+        "second": fours[1],
+        "r_order": r_order,
+        "s_order": s_order,
+        "r_extended": r_order.view(15, 8)[:, extended].flatten(),
+        "s_extended": s_order.view(15, 8)[:, extended].flatten(),
     }
     return {name: table.to(device) for name, table in tables.items()}
 
 
-def nearest_tile(z: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """One tile, without branches on data: see `nearest`."""
-    by_sign = z[:, tables["order3"]].t().contiguous()
-    doubled = 2 * z[:, tables["order2"]].t()
-    r3, d3 = _sign_classes(by_sign.view(3, 2, 4, -1), tables)
-    r2, d2 = _octad_classes(doubled.reshape(3, 8, -1), tables)
-    r, d = torch.cat([r3, r2], 1), torch.cat([d3, d2], 1)
-
-    left_value, left_octad, left_gap = _octads(z.t(), tables["octads"][tables["left_octads"]].unsqueeze(-1))
-    pair_value, pair_row, pair_gap = _class4(z)
-    values = torch.cat([_combinations(r, d), left_value[None], pair_value[None]])
-    best, group, gap = _top_two(values)
-
-    coset, l1 = group.clamp(max=turyn.LEFT_OVER - 1) >> 3, group & 7
-    l2, combination_gap = _second_label(r, d, coset, l1)
-    in_signs, sign_gap = sign_row(by_sign.view(3, 8, -1), coset, l1, l2, tables)
-    in_octads, octad_gap = octad_row(z.t(), coset, l1, l2, tables)
-    left_row = _octad_index(z.t(), tables["left_octads"][left_octad], tables)
-
-    is_sign, is_octad = group < turyn.SIGN_GROUPS, group < turyn.LEFT_OVER
-    is_left = group == turyn.LEFT_OVER
-    rows = torch.where(is_sign, in_signs, torch.where(is_octad, in_octads, torch.where(is_left, left_row, pair_row)))
-    inner = torch.where(is_sign, sign_gap, torch.where(is_octad, octad_gap, torch.where(is_left, left_gap, pair_gap)))
-    gap = torch.minimum(gap, torch.where(is_octad, torch.minimum(inner, combination_gap), inner))
-    return rows, ~(gap > best * turyn.TRUSTED_GAP)
+def _outer_place(word: int) -> int:
+    high, low = (word >> 4, word & 15) if word < 128 else (15 - (word >> 4), 15 - (word & 15))
+    parity = int(high in _ODD)
+    patterns = (_EVEN, _ODD)[parity]
+    return 32 * parity + 8 * patterns.index(high) + patterns.index(low)
 
 
-def _sign_classes(half_blocks: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Class 3: half-blocks (3, 2, 4, B) -> r, d (3, 64, B)."""
-    signed = torch.stack([-half_blocks, half_blocks], 2)
-    a, b, c, d = signed.unbind(3)  # (3, 2, 2, B) each: block, half, sign
-    ab = (a.unsqueeze(3) + b.unsqueeze(2)).flatten(2, 3).unsqueeze(3)
-    cd = (c.unsqueeze(3) + d.unsqueeze(2)).flatten(2, 3).unsqueeze(2)
-    sums = (ab + cd).flatten(2, 3)  # (3, 2, 16, B)
-    ab = torch.minimum(a.unsqueeze(3), b.unsqueeze(2)).flatten(2, 3).unsqueeze(3)
-    cd = torch.minimum(c.unsqueeze(3), d.unsqueeze(2)).flatten(2, 3).unsqueeze(2)
-    least = torch.minimum(ab, cd).flatten(2, 3)
-    high, low = tables["high"], tables["low"]
-    total = _take(sums[:, 0], high) + _take(sums[:, 1], low)
-    smallest = torch.minimum(_take(least[:, 0], high), _take(least[:, 1], low))
-    largest = torch.minimum(_take(least[:, 0], 15 - high), _take(least[:, 1], 15 - low))  # negated
-    r = total.abs()
-    return r, torch.maximum(total - 4 * smallest, -(total + 4 * largest)) - r
+def _all_four_sets(t: turyn.Tables) -> np.ndarray:
+    """The 28 four-sets of the cosets, then the 7 of coset 0, each with its complement, as two pairs: (2, 2 x 35)."""
+    return np.concatenate([t.fours, t.zero_fours]).transpose(2, 1, 0).reshape(2, 70)
 
 
-def _octad_classes(blocks: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Class 2: doubled blocks (3, 8, B) -> r, d (3, 56, B)."""
+def winners(z: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The first pass on one tile (B, 24), without branches on data.
+
+    Returns the best value (B,), its distance to the best value of every other combination, and the
+    combination as 64 coset + 8 l1 + l2 (rows.LEFT_OVER for what no coset reaches).
+    """
+    z = z.t().contiguous()
+    doubled = 2 * z.index_select(0, tables["order2"])
+    sign_r, sign_s = _sign_classes(z.index_select(0, tables["order3"]).view(3, 2, 4, -1), tables)
+    octad_r, octad_s, left_over = _octad_classes(doubled.view(3, 8, -1), tables)
+    left_over = torch.maximum(left_over, _class4(doubled))
+
+    r, s = torch.cat([sign_r, octad_r], 1), torch.cat([sign_s, octad_s], 1)
+    r12, s12 = _take(r[:2], tables["r_order"]), _take(s[:2], tables["s_order"])
+    r3, s3 = r[2].index_select(0, tables["r_extended"]), s[2].index_select(0, tables["s_extended"])
+    groups = _groups(r12, s12, r3, s3)
+    best, group, gap = rows.top_two(torch.cat([groups, left_over[None]]))
+    l2, label_gap = _second_label(group.clamp(max=turyn.LEFT_OVER - 1), r12, s12, r3, s3)
+    reached = group < turyn.LEFT_OVER
+    gap = torch.where(reached, torch.minimum(gap, label_gap), gap)
+    return best, gap, torch.where(reached, 8 * group + l2, rows.LEFT_OVER)
+
+
+def _sign_classes(halves: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Class 3: half-blocks (3, 2, 4, B) -> r and r + d (3, 64, B), in the outer order of _EVEN and _ODD."""
+    signed = torch.stack([-halves, halves], 3)  # (3, 2, 4, 2, B)
+    times4 = 4 * signed
+    quantities = torch.stack(
+        [
+            _patterns(torch.add, signed),
+            _patterns(torch.minimum, times4),
+            _patterns(torch.maximum, times4),
+        ]
+    )  # (3, 3, 2, 16, B)
+    high = quantities[:, :, 0].index_select(2, tables["high"]).unflatten(2, (2, 4, 1))
+    low = quantities[:, :, 1].index_select(2, tables["low"]).unflatten(2, (2, 1, 8))
+    total = (high[0] + low[0]).flatten(1, 3)
+    least = torch.minimum(high[1], low[1]).flatten(1, 3)
+    most = torch.maximum(high[2], low[2]).flatten(1, 3)
+    return total.abs(), torch.maximum(total - least, most - total)
+
+
+def _patterns(combine: Callable[[Tensor, Tensor], Tensor], signed: Tensor) -> Tensor:
+    """signed (3, 2, 4, 2, B): four coordinates with both signs -> (3, 2, 16, B): combined under all sign patterns."""
+    a, b, c, d = signed.unbind(2)
+    ab = combine(a.unsqueeze(3), b.unsqueeze(2)).flatten(2, 3)
+    cd = combine(c.unsqueeze(3), d.unsqueeze(2)).flatten(2, 3)
+    return combine(ab.unsqueeze(3), cd.unsqueeze(2)).flatten(2, 3)
+
+
+def _octad_classes(blocks: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Class 2: doubled blocks (3, 8, B) -> pairs and four-sets (3, 2 parities x 28, B), and the best octad (B,) left over."""
     u, v = _take(blocks, tables["u"]), _take(blocks, tables["v"])
-    same, opposite = (u + v).abs(), (u - v).abs()
-    first, second = tables["four_first"], tables["four_second"]  # (28, 2): number, set or complement
-    same1, opposite1 = _take(same, first), _take(opposite, first)
-    same2, opposite2 = _take(same, second), _take(opposite, second)
-    even = torch.maximum(same1 + same2, opposite1 + opposite2).amax(2)
-    odd = torch.maximum(same1 + opposite2, opposite1 + same2).amax(2)
-    r = torch.stack([_take(same, tables["pair"]), _take(opposite, tables["pair"])], 2)
-    return r.flatten(1, 2), (torch.stack([even, odd], 2) - r).flatten(1, 2)
+    pairs = torch.stack([u + v, u - v], 1).abs()  # (3, 2, 28, B)
+    first = pairs.index_select(2, tables["first"])  # (3, 2, 70, B)
+    second = pairs.index_select(2, tables["second"])
+    straight, crossed = first + second, first + second.flip(1)
+    sets = torch.stack([torch.maximum(x[:, 0], x[:, 1]) for x in (straight, crossed)], 1)
+    sets = sets.unflatten(2, (2, 35))  # (3, parity, set or complement, 35, B)
+    best = torch.maximum(sets[:, :, 0], sets[:, :, 1])
+    whole = sets[:, :, 0, 28] + sets[:, :, 1, 28]  # an octad that is a block
+    zero = best[:, :, 28:]
+    missing = torch.cat([zero[:1] + zero[1:], zero[1:2] + zero[2:]])  # octads that miss a block
+    left_over = torch.maximum(whole.amax((0, 1)), missing.amax((0, 1, 2)))
+    return pairs.flatten(1, 2), best[:, :, :28].flatten(1, 2), left_over
 
 
-def _combinations(r: Tensor, d: Tensor) -> Tensor:
-    """r, d (3, 120, B) -> the best value of each group (120, B)."""
-    r1, r2, r3 = r.unflatten(1, (15, 8)).unbind(0)
-    d1, d2, d3 = d.unflatten(1, (15, 8)).unbind(0)
+def _class4(doubled: Tensor) -> Tensor:
+    """Doubled coordinates (24, B) -> the best value of class 4 (B,)."""
+    first, _, gap = rows.top_two(doubled.abs())
+    return 4 * first - 2 * gap
+
+
+def _groups(r12: Tensor, s12: Tensor, r3: Tensor, s3: Tensor) -> Tensor:
+    """The best value of each group (120, B) over its eight second labels.
+
+    s is r + d. The labels of the third block, l1 xor l2, are slices of length two of its three
+    axes, which hold the bits 0, 1, 0: no copies.
+    """
+    r1, r2 = r12.unflatten(1, (15, 8))
+    s1, s2 = s12.unflatten(1, (15, 8))
+    r2, s2 = r2.unflatten(1, (2, 2, 2)), s2.unflatten(1, (2, 2, 2))
+    r3, s3 = r3.unflatten(0, (15, 3, 3, 3)), s3.unflatten(0, (15, 3, 3, 3))
     best = []
     for l1 in range(8):
-        l3 = torch.arange(8, device=r.device) ^ l1
-        value = torch.maximum(torch.maximum(d1[:, l1, None], d2), _take(d3, l3))
-        best.append((value + ((r1[:, l1, None] + r2) + _take(r3, l3))).amax(1))
+        a, b, c = l1 >> 2, l1 >> 1 & 1, l1 & 1
+        third, third_with = (x[:, a : a + 2, b : b + 2, c : c + 2] for x in (r3, s3))
+        without = (r2 + third).amax((1, 2, 3))
+        holding = torch.maximum(s2 + third, r2 + third_with).amax((1, 2, 3))
+        best.append(torch.maximum(s1[:, l1] + without, r1[:, l1] + holding))
     return torch.stack(best, 1).flatten(0, 1)
 
 
-def _second_label(r: Tensor, d: Tensor, coset: Tensor, l1: Tensor) -> tuple[Tensor, Tensor]:
-    """The winning group taken apart: l2 (B,), and the gap to its next combination."""
-    l2 = torch.arange(8, device=r.device)[:, None]
-    rows = 8 * coset + torch.stack([l1.expand(8, -1), l2.expand(8, len(l1)), l1 ^ l2])  # (3, 8, B)
-    value = r.gather(1, rows).sum(0) + d.gather(1, rows).amax(0)
-    _, chosen, gap = _top_two(value)
+def _second_label(group: Tensor, r12: Tensor, s12: Tensor, r3: Tensor, s3: Tensor) -> tuple[Tensor, Tensor]:
+    """The best second label of a group (B,) below 120, and the gap to the next."""
+    coset, l1 = group >> 3, group & 7
+    l2 = torch.arange(8, device=group.device)[:, None]
+    l3 = l1 ^ l2
+    second = 8 * coset + l2
+    third = 27 * coset + 9 * (l3 >> 2) + 3 * (l3 >> 1 & 1) + (l3 & 1)
+    r1, s1 = r12[0].gather(0, group[None]), s12[0].gather(0, group[None])
+    r2, s2 = r12[1].gather(0, second), s12[1].gather(0, second)
+    r3, s3 = r3.gather(0, third), s3.gather(0, third)
+    _, chosen, gap = rows.top_two(torch.maximum(s1 + (r2 + r3), r1 + torch.maximum(s2 + r3, r2 + s3)))
     return chosen, gap
-
-
-def sign_row(blocks: Tensor, coset: Tensor, l1: Tensor, l2: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Class 3: row and gap among the 8 x 24 code vectors of a combination (garbage for other classes)."""
-    classes = (8 * coset + torch.stack([l1, l2, l1 ^ l2])).clamp(max=turyn.SIGN_GROUPS - 1)  # (3, B)
-    signed = tables["word_signs"][classes].transpose(1, 2) * blocks  # (3, 8, B)
-    flips = tables["flips"]  # (8, 3): the blocks' complements
-    totals = (flips[:, :, None] * signed.sum(1)).sum(1)  # (8, B)
-    threes = (flips[:, :, None, None] * signed).flatten(1, 2)  # (8, 24, B)
-    _, chosen, gap = _top_two((totals[:, None] - 4 * threes).flatten(0, 1))
-    position = tables["order3"][chosen % 24]
-    words = tables["words"][classes] ^ torch.where(flips[chosen // 24].t() > 0, 0, 255)
-    rank = tables["rank"].gather(1, words).sum(0)
-    return leech.CLASSES["class3"].start + 4096 * position + rank, gap
-
-
-def octad_row(z: Tensor, coset: Tensor, l1: Tensor, l2: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Class 2: row and gap among the six octads of a combination (garbage for class 3)."""
-    candidates = tables["octad_rank"][(4 * (coset - 8) + (l1 >> 1)).clamp(min=0), l2 >> 1].t()  # (6, B)
-    supports = tables["octads"][candidates].transpose(1, 2)  # (6, 8, B)
-    _, chosen, gap = _octads(z, supports)
-    return _octad_index(z, candidates.gather(0, chosen[None])[0], tables), gap
-
-
-def left_over_row(z: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """z (B, 24) -> row and gap among class 4 and the octads that no coset reaches."""
-    value, octad, inner = _octads(z.t(), tables["octads"][tables["left_octads"]].unsqueeze(-1))
-    pair_value, pair_row, pair_inner = _class4(z)
-    row = _octad_index(z.t(), tables["left_octads"][octad], tables)
-    is_pair = pair_value > value
-    gap = torch.minimum((pair_value - value).abs(), torch.where(is_pair, pair_inner, inner))
-    return torch.where(is_pair, pair_row, row), gap
-
-
-def _octads(z: Tensor, supports: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """z (24, B), supports (n, 8, B) or (n, 8, 1) -> best value, which of the n, and gap to the next sign pattern."""
-    if supports.shape[-1] == 1:
-        values = z.index_select(0, supports.flatten()).unflatten(0, supports.shape[:2])
-    else:
-        values = z.gather(0, supports.flatten(0, 1)).view(supports.shape)
-    sizes = values.abs()
-    least = next_least = torch.full_like(sizes[:, 0], torch.inf)
-    for size in sizes.unbind(1):
-        next_least = torch.minimum(next_least, torch.maximum(least, size))
-        least = torch.minimum(least, size)
-    odd = ((values < 0).sum(1) & 1).bool()
-    value = 2 * sizes.sum(1) - torch.where(odd, 4 * least, 0)
-    inner = 4 * torch.where(odd, next_least - least, next_least + least)
-    best, chosen, gap = _top_two(value)
-    return best, chosen, torch.minimum(gap, inner.gather(0, chosen[None])[0])
-
-
-def _octad_index(z: Tensor, octad: Tensor, tables: dict[str, Tensor]) -> Tensor:
-    """Class 2: z (24, B), octads (B,) -> the rows of their best sign patterns."""
-    values = z.gather(0, tables["octads"][octad].t())
-    positive = values >= 0
-    odd = (~positive).sum(0, keepdim=True) & 1
-    at_least = values.abs().argmin(0, keepdim=True)
-    place = torch.arange(8, device=z.device)[:, None]
-    positive = positive ^ ((place == at_least) & odd.bool())
-    return 759 * (positive[:7].long() << (6 - place[:7])).sum(0) + octad
-
-
-def _class4(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """z (B, 24) -> best value, row, and gap to the next code vector of class 4."""
-    sizes, at = z.abs().topk(3, dim=1)
-    first, last = at[:, :2].amin(1), at[:, :2].amax(1)
-    signs = (z.gather(1, torch.stack([first, last], 1)) >= 0).long()
-    pair = first * (47 - first) // 2 + last - first - 1
-    row = leech.CLASSES["class4"].start + 4 * pair + 2 * signs[:, 0] + signs[:, 1]
-    gap = 4 * torch.minimum(sizes[:, 1] - sizes[:, 2], 2 * sizes[:, 1])
-    return 4 * (sizes[:, 0] + sizes[:, 1]), row, gap
-
-
-def _top_two(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """values (n, B) -> the largest, its place, and its distance to the second."""
-    best, place = values.max(0)
-    second = values.scatter(0, place[None], -torch.inf).amax(0)
-    return best, place, best - second
 
 
 def _take(x: Tensor, places: Tensor) -> Tensor:
     """x[:, places], by the operation that copies whole rows."""
-    return x.index_select(1, places.flatten()).unflatten(1, places.shape)
+    return x.index_select(1, places)
