@@ -108,27 +108,39 @@ _SIZES = {"codebook_size", "levels", "dim", "subset", "seed"}
 
 
 def tokenizer_curves(results: Results) -> list[Curve]:
-    """One curve a quantizer, its entries of other sizes and strides as points, at the smallest coded size of each."""
-    found: dict[str, list[tuple[Entry, float]]] = {}
+    """One curve a quantizer, its entries of other sizes and strides as points.
+
+    All points of a curve are coded with one kind of prior: the one that all have and that makes the smallest files.
+    """
+    found: dict[str, list[Entry]] = {}
     for entry in results.entries:
-        sizes = [size for kind in MODES if (size := entry.number(f"bpp_{kind}", (SUITE,))) is not None]
-        if sizes and entry.number("psnr", (SUITE,)) is not None:
-            found.setdefault(_family(entry), []).append((entry, min(sizes)))
-    curves = []
-    for points in found.values():
-        points.sort(key=lambda point: point[1])
-        qualities = {
-            key: tuple(number for number in numbers if number is not None)
-            for key in QUALITIES
-            if None not in (numbers := [entry.number(key, (SUITE,)) for entry, _ in points])
-        }
-        paths = tuple(source.path for entry, _ in points for source in entry.sources[SUITE])
-        name = min((entry.name for entry, _ in points), key=len)
-        if len(points) > 1:  # fsq-8, fsq-12, … are the points of fsq
-            name = re.sub(r"-\d+$", "", name)
-        method = points[0][0].method
-        curves.append(Curve(name, method, "tokenizer", tuple(size for _, size in points), qualities, paths))
-    return curves
+        if entry.number("bpp_uniform", (SUITE,)) is not None and entry.number("psnr", (SUITE,)) is not None:
+            found.setdefault(_family(entry), []).append(entry)
+    return [_curve(entries) for entries in found.values()]
+
+
+def _curve(entries: list[Entry]) -> Curve:
+    rates = {kind: _numbers(entries, f"bpp_{kind}") for kind in MODES}
+    rate = min((numbers for numbers in rates.values() if numbers is not None), key=sum)
+    order = np.argsort(rate)
+    qualities = {key: numbers for key in QUALITIES if (numbers := _numbers(entries, key)) is not None}
+    name = min((entry.name for entry in entries), key=len)
+    if len(entries) > 1:  # fsq-8, fsq-12, … are the points of fsq
+        name = re.sub(r"-\d+$", "", name)
+    return Curve(
+        name,
+        entries[0].method,
+        "tokenizer",
+        tuple(rate[i] for i in order),
+        {key: tuple(numbers[i] for i in order) for key, numbers in qualities.items()},
+        tuple(source.path for entry in entries for source in entry.sources[SUITE]),
+    )
+
+
+def _numbers(entries: list[Entry], key: str) -> list[float] | None:
+    """A value of each entry, or None where one lacks it."""
+    numbers = [entry.number(key, (SUITE,)) for entry in entries]
+    return None if None in numbers else [number for number in numbers if number is not None]
 
 
 def _family(entry: Entry) -> str:
@@ -195,27 +207,35 @@ def curves(results: Results) -> tuple[Any, list[str]]:
             _draw_codec(axes, curve, key, handles)
         for curve in ours:
             _draw_tokenizer(axes, curve, key, handles)
+        named: set[str] = set()
         for method, nominal, rate, qualities in printed:
-            _draw_published(axes, method, nominal, rate, qualities.get(key), handles)
+            if key in qualities:
+                _draw_published(axes, "" if method in named else method, nominal, rate, qualities[key], handles)
+                named.add(method)
         axes.set_xlabel("coded bits per pixel, headers included")
         unit = METRICS[key].unit
         axes.set_ylabel(METRICS[key].title + (f" ({unit})" if unit else ""))
-        _set_limits(axes, key, ours, codecs)
+        _set_limits(axes, key, ours, codecs, [(rate, found[key]) for _, _, rate, found in printed if key in found])
     figures._legend(figure, list(handles.values()))
     return figure, [path for curve in (*ours, *codecs) for path in curve.paths]
 
 
-def _set_limits(axes: Any, key: str, ours: list[Curve], codecs: list[Curve]) -> None:
-    """The tokenizers' rates and the low end of every codec; beyond it a codec's curve leaves the panel."""
-    ends = [1.6 * curve.rate[-1] for curve in ours] + [1.2 * curve.rate[0] for curve in codecs]
-    right = max(ends)
+def _set_limits(
+    axes: Any, key: str, ours: list[Curve], codecs: list[Curve], printed: list[tuple[float, float]]
+) -> None:
+    """The tokenizers' rates, the numbers in print and each codec's low end; its curve leaves the panel beyond."""
+    right = max(
+        [1.6 * curve.rate[-1] for curve in ours]
+        + [1.2 * curve.rate[0] for curve in codecs]
+        + [1.2 * rate for rate, _ in printed]
+    )
     shown = [
         quality
         for curve in (*ours, *codecs)
         if key in curve.qualities
         for rate, quality in zip(curve.rate, curve.qualities[key], strict=True)
         if rate <= right
-    ]
+    ] + [quality for _, quality in printed]
     margin = 0.06 * (max(shown) - min(shown)) or 0.5
     axes.set_xlim(0, right)
     axes.set_ylim(min(shown) - margin, max(shown) + margin)
@@ -249,10 +269,8 @@ def _draw_tokenizer(axes: Any, curve: Curve, key: str, handles: dict[str, Any]) 
 
 
 def _draw_published(
-    axes: Any, method: str, nominal: bool, rate: float, quality: float | None, handles: dict[str, Any]
+    axes: Any, method: str, nominal: bool, rate: float, quality: float, handles: dict[str, Any]
 ) -> None:
-    if quality is None:
-        return
     (handle,) = axes.plot(
         rate,
         quality,
@@ -277,7 +295,7 @@ FIGURES = (
         "coded_rate_distortion",
         "Coded rate and distortion",
         "Quality against bits per pixel of files that were written and read back, headers included; means over images. "
-        "A tokenizer stands at its smallest file over the priors it was coded with. Lines without marks are the "
+        "All points of a tokenizer's curve share one kind of prior, the best that all of them have. Lines without marks are the "
         "classical codecs on the same images. Open circles, where the images are Kodak's, are numbers in print; open "
         "diamonds are printed nominal rates (log2 K, nothing was coded) and not comparable with coded ones.",
         "Rate-distortion curves of the tokenizers' coded files and of classical codecs.",

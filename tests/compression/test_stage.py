@@ -150,6 +150,39 @@ def test_classical_record(run: tuple[configuration.Configuration, Path, Path], t
     assert json.loads((tmp_path / "made.json").read_text())["files"].keys() == {"jpeg-420.json"}
 
 
+def test_report_draws_what_was_coded(
+    run: tuple[configuration.Configuration, Path, Path], files: list[Path], tmp_path: Path
+) -> None:
+    from evaluation.report import compression, results, tables
+
+    config, root, data = run
+    words = ["--config", str(config.path), "--data", str(data), "--out", str(root / "records" / "codecs")]
+    assert CliRunner().invoke(codecs.command, words, catch_exceptions=False).exit_code == 0
+    found = results.load(config, root)
+    (curve,) = compression.tokenizer_curves(found)
+    assert (curve.name, len(curve.rate)) == ("fsq", 1)
+    assert [codec.method for codec in compression.codec_curves(found)] == ["jpeg-420"]
+    (row,) = compression.differences(found).rows
+    assert row.fields["bd_rate"] is None and "1 of the 4 points" in row.fields["why"]
+    assert compression.published_points(found) == []
+    figure, sources = compression.curves(found)
+    assert figure.axes[0].get_ylabel() == "PSNR (dB)" and len(sources) == 2
+    assert "bpp (network)" in tables.to_markdown(compression.table(found))
+
+
+def test_report_marks_nominal_rates_in_print() -> None:
+    """Kodak's printed points: 0.2747 is a nominal rate and is drawn as one."""
+    from types import SimpleNamespace
+
+    from evaluation.report import compression
+
+    source = SimpleNamespace(record=SimpleNamespace(dataset=SimpleNamespace(name="kodak")))
+    fake = SimpleNamespace(entries=[SimpleNamespace(sources={"compression": [source]})])
+    points = {(method, nominal): (rate, found) for method, nominal, rate, found in compression.published_points(fake)}
+    assert points["leech-published", True] == (0.2747, {"psnr": 29.632, "ms_ssim": 0.9637})
+    assert points["jpeg420", False][1]["psnr"] == pytest.approx(25.832342)
+
+
 @pytest.mark.parametrize("name", classical.CODECS)
 def test_classical_codecs_give_more_quality_for_more_bytes(name: str) -> None:
     from evaluation import pixels
