@@ -6,12 +6,14 @@ import os
 import shutil
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from latticebench import weights
 from latticebench.errors import BadInput, LatticebenchError, Missing
 from latticebench.weights import transfer
-from tests.checkpoints.conftest import REPOSITORY, digest, on_hub
+from tests.checkpoints.conftest import REPOSITORY, digest, on_hub, pickled
 
 BODY = os.urandom(3_000_000)
 
@@ -263,3 +265,34 @@ def test_unknown_and_unreleased_names():
         registry.entry("nothing")
     with pytest.raises(BadInput, match="cannot be fetched: its authors"):
         registry.entry("lgq")
+
+
+class Runs:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_pickle_with_code_in_it(hub, checkpoints, tmp_path):
+    hub.files[REPOSITORY]["evil.pt"] = pickled({"model": {"w": torch.ones(2)}, "x": Runs(str(tmp_path / "ran"))})
+    folder = checkpoints(thing=on_hub("evil.pt", family="llamagen", container=[["model"]], weights="raw"))
+    with pytest.raises(BadInput, match=r"refused: it wants to build posix\.mkdir"):
+        get()
+    assert not (tmp_path / "ran").exists()
+    assert not (folder / "lock.yaml").exists() and not (folder / "thing" / "weights.safetensors").exists()
+
+
+def test_a_checkpoint_arrives_as_safetensors(hub, checkpoints):
+    content = {"model": {"w": torch.ones(2, 3), "name": "x"}, "epoch": 3, "args": {"lr": 1.0}}
+    hub.files[REPOSITORY]["good.pt"] = pickled(content)
+    folder = checkpoints(thing=on_hub("good.pt", family="llamagen", container=[["ema"], ["model"]], weights="raw"))
+    path = get()
+    assert path == folder / "thing" / "weights.safetensors" and list(load_file(path)) == ["w"]
+    facts = json.loads((folder / "thing" / "fetched.json").read_text())
+    assert facts["left_out"] == ["model.name (str)", "epoch (int)", "args (dict of 1)"]
+    assert facts["sha256"] == digest(hub.files[REPOSITORY]["good.pt"]) and facts["elements"] == 6
+    assert sorted(p.name for p in (folder / "thing").iterdir()) == [".lock", "fetched.json", "weights.safetensors"]
