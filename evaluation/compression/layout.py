@@ -15,6 +15,10 @@ GROUP = 64
 """Tiles that are coded together. It bounds what a network prior holds at once, and is part of the format."""
 
 
+class NoCodes(BadInput):
+    """A tokenizer whose tokens cannot be files; the text is the reason of its empty cells."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """What a tokenizer makes of one tile.
@@ -46,7 +50,7 @@ def of_folder(folder: str | Path) -> Layout:
     """The layout of a tokenizer's folder, read without building the tokenizer: its description and its weights' hash.
 
     The fingerprint covers the weights and the quantizer's own fingerprint. Raises Missing where the folder is no
-    finished tokenizer, BadInput where it is damaged or its tokenizer has no codes or more than 2^62.
+    finished tokenizer, BadInput where it is damaged, NoCodes where it has no codes or more than 2^62.
     """
     folder = Path(folder)
     description, weights = folder / "tokenizer.json", folder / "model.safetensors"
@@ -61,9 +65,9 @@ def of_folder(folder: str | Path) -> Layout:
     if sha256(weights) != stated:
         raise BadInput(f"{weights} is not the file that {description} describes; train again")
     if codebook_size < 1:
-        raise BadInput(f"{folder}: a tokenizer without codes has no tokens to code")
+        raise NoCodes("a tokenizer without codes has no tokens to code")
     if codebook_size > MAX_CODEBOOK:
-        raise BadInput(f"{folder}: {codebook_size} codes are more than the 2^62 that a token file holds")
+        raise NoCodes(f"{codebook_size} codes are more than the 2^62 that a token file holds")
     fingerprint = hashlib.sha256(f"{own}/{stated}".encode()).hexdigest()
     return Layout(fingerprint, codebook_size, size, tuple((side, side) for side in scales))
 

@@ -15,7 +15,7 @@ from evaluation import records
 from evaluation.compression import bundle, fit, options, priors, verify
 from evaluation.compression.codec import Coded, TokenCodec
 from evaluation.compression.format import CHECKSUM_BYTES, HEADER_BYTES, MODES
-from evaluation.compression.layout import of_folder
+from evaluation.compression.layout import NoCodes, of_folder
 from evaluation.protocols import protocol_id
 from evaluation.records import Dataset, File, Record, Stopwatch, Value, empty, measured
 from latticebench.configuration import Configuration, Subject
@@ -106,7 +106,7 @@ class Stage:
         try:
             for folder in folders.values():
                 of_folder(folder)
-        except BadInput as error:
+        except NoCodes as error:
             return [self._record_of_nothing(seed, str(error)) for seed in seeds]
         pending = [self._code(seed, folder) for seed, folder in folders.items()]
         answers = verify.in_fresh_process({item.coded: item.tokenizer for item in pending})
