@@ -217,7 +217,10 @@ class Judge:
             parameters=self.subject.spec,
             dataset=self.dataset,
             values=dict(values),
-            code=records.code_hashes((*_CODE[suite], *(p for p in _JUDGED if p not in _CODE[suite]))),
+            code={
+                **records.code_hashes((*_CODE[suite], *(p for p in _JUDGED if p not in _CODE[suite]))),
+                **self.config.extensions,
+            },
             machine=machine,
             **more,
         )

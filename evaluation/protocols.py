@@ -452,6 +452,14 @@ PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 _OF_METRIC: dict[str, Protocol] = {metric: protocol for protocol in _ALL for metric in protocol.metrics}
 
 
+def add(protocol: Protocol) -> None:
+    """A protocol of an extension. Raises BadInput where the name is taken."""
+    if protocol.name in PROTOCOLS:
+        raise BadInput(f"there is a protocol {protocol.name!r} already; another definition needs another name")
+    PROTOCOLS[protocol.name] = protocol
+    _OF_METRIC.update(dict.fromkeys(protocol.metrics, protocol))
+
+
 def of_metric(metric: str) -> Protocol:
     """The protocol under which the judge measures a metric. Raises KeyError on an unknown one."""
     return _OF_METRIC[metric]
@@ -467,10 +475,10 @@ def protocol_id(metric: str, weights_sha256: str | None = None) -> str:
 
 def by_id(identity: str) -> Protocol:
     """The protocol of a record's value. Raises BadInput that lists the known ones."""
-    for protocol in _ALL:
+    for protocol in PROTOCOLS.values():
         if identity == protocol.id or (protocol.identified and identity.startswith(protocol.id + "-")):
             return protocol
-    raise BadInput(f"unknown protocol {identity!r}; known: {', '.join(p.id for p in _ALL)}")
+    raise BadInput(f"unknown protocol {identity!r}; known: {', '.join(p.id for p in PROTOCOLS.values())}")
 
 
 def check_column(metric: str, protocols: Iterable[str]) -> str | None:

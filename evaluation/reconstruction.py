@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from evaluation import chunks, features, frechet, perceptual, pixels, sets, statistics, weights
+from evaluation import chunks, features, frechet, pair_metrics, perceptual, pixels, sets, statistics, weights
 from evaluation.errors import TooFew
 from evaluation.images import Images
 from evaluation.metrics import METRICS
@@ -67,6 +67,8 @@ class _PixelJob:
         options = {"paths": self.settings.weights, "device": self.settings.device}
         for metric in self.perceptual:
             result[metric] = _or_nan(functools.partial(perceptual.distances, metric, **options), a, b)
+        for metric, function in pair_metrics.registered().items():
+            result[metric] = _or_nan(function, a, b)
         return result
 
 
@@ -151,9 +153,8 @@ def _pixel_metrics(
     for metric, values in columns.items():
         if np.isnan(values).any():
             sides = sorted({min(shape) for shape in originals.shapes})
-            judgement.values[metric] = empty(
-                protocol_id(metric), f"{_TOO_SMALL[metric]}; the shortest side here is {sides[0]} px"
-            )
+            needs = _TOO_SMALL.get(metric, "it has no value for some image")
+            judgement.values[metric] = empty(protocol_id(metric), f"{needs}; the shortest side here is {sides[0]} px")
             continue
         mean, interval = statistics.mean_interval(values, groups)
         judgement.values[metric] = measured(

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from latticebench import extensions
 from latticebench.errors import BadInput
 from latticebench.files import canonical_json, hash8, sha256
 
@@ -47,7 +48,22 @@ class Configuration:
     @property
     def data_hash(self) -> str:
         """hash8 of everything that the prepared data depends on."""
-        return hash8({"data": self.values["data"], "seed": self.values["seed"]})
+        return hash8({"data": self._data(), "seed": self.values["seed"]})
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        """The files named under `extensions` with their sha256."""
+        return {file: sha256(self.path.parent / file) for file in self.values.get("extensions", [])}
+
+    def section(self, name: str) -> dict[str, Any]:
+        """A section, with the extensions' hashes where there are any: what a job of that section depends on."""
+        own = {"extensions": self.extensions} if self.extensions else {}
+        return {**self.values[name], **own}
+
+    def _data(self) -> dict[str, Any]:
+        """The data section; of a source that an extension brings, with the extensions' hashes."""
+        data = self.values["data"]
+        return {**data, "extensions": self.extensions} if data["source"] in extensions.find("source") else data
 
     def subjects(self) -> list[Subject]:
         """The quantizer entries in the order of the file."""
@@ -59,7 +75,7 @@ class Configuration:
                 # A changed file is another method: it gets paths of its own, and only its jobs run.
                 quantizer["module_sha256"] = sha256(self.path.parent / quantizer["module"])
             spec = {
-                "data": self.values["data"],
+                "data": self._data(),
                 "tokenizer": tokenizer,
                 "quantizer": quantizer,
                 "seed": self.values["seed"],
@@ -123,18 +139,29 @@ def load(path: str | Path) -> Configuration:
 def from_values(values: Any, path: Path) -> Configuration:
     """A configuration from parsed values; see `load`."""
     values = copy.deepcopy(values)
-    error = next(
-        iter(sorted(_validator().iter_errors(values), key=lambda e: (len(e.absolute_path), str(e.path)))), None
-    )
+    _load_extensions(values, path)
+    validator = _validator(tuple(extensions.find("source")), tuple(extensions.find("codec")))
+    error = next(iter(sorted(validator.iter_errors(values), key=lambda e: (len(e.absolute_path), str(e.path)))), None)
     if error is not None:
         raise BadInput(f"{path}: {_explain(error)}")
     for name, entry in values["quantizers"].items():
         merged = {**values, "quantizers": {}, "tokenizer": merge(values["tokenizer"], entry["tokenizer"])}
-        for error in _validator().iter_errors(merged):
+        for error in validator.iter_errors(merged):
             if error.absolute_path and error.absolute_path[0] == "tokenizer":
                 raise BadInput(f"{path}: quantizers.{name}.{_explain(error)}")
         _check_quantizer(path, name, entry)
     return Configuration(path, values)
+
+
+def _load_extensions(values: Any, path: Path) -> None:
+    """Imports the files of `extensions`, before the schema is asked: what they register may be named in the file."""
+    files = values.get("extensions") if isinstance(values, dict) else None
+    for file in files if isinstance(files, list) else []:
+        if isinstance(file, str):
+            try:
+                extensions.load(path.parent / file)
+            except BadInput as error:
+                raise BadInput(f"{path}: {error}") from error
 
 
 def _check_quantizer(path: Path, name: str, entry: dict[str, Any]) -> None:
@@ -193,8 +220,23 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else canonical_json(value)
 
 
+def _extended(sources: tuple[str, ...], codecs: tuple[str, ...]) -> dict[str, Any]:
+    """The schema with the names of extensions allowed. Raises BadInput where one is taken."""
+    result = copy.deepcopy(schema())
+    places = {
+        "source": (result["properties"]["data"]["properties"]["source"]["enum"], sources),
+        "codec": (result["properties"]["compression"]["properties"]["codecs"]["items"]["enum"], codecs),
+    }
+    for kind, (allowed, names) in places.items():
+        taken = sorted(set(allowed) & set(names))
+        if taken:
+            raise BadInput(f"an extension registers the {kind} {taken[0]!r}, which exists already; rename it")
+        allowed += names
+    return result
+
+
 @functools.cache
-def _validator() -> Any:
+def _validator(sources: tuple[str, ...], codecs: tuple[str, ...]) -> Any:
     import jsonschema
 
     base = jsonschema.Draft202012Validator
@@ -206,7 +248,7 @@ def _validator() -> Any:
                     instance.setdefault(key, copy.deepcopy(subschema["default"]))
         yield from base.VALIDATORS["properties"](validator, properties, instance, schema)
 
-    return jsonschema.validators.extend(base, {"properties": fill_defaults})(schema())
+    return jsonschema.validators.extend(base, {"properties": fill_defaults})(_extended(sources, codecs))
 
 
 def _explain(error: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from latticebench import extensions
 from latticebench.errors import Missing
 
 
@@ -111,6 +112,11 @@ class JpegXl(ClassicalCodec):
 CODECS: dict[str, ClassicalCodec] = {
     codec.name: codec for codec in (Jpeg420(), Jpeg444(), WebP(), Jpeg2000(), Avif(), JpegXl())
 }
+
+
+def find(name: str) -> ClassicalCodec:
+    """A codec of this file or of an extension. Raises KeyError on an unknown one, which no configuration can name."""
+    return CODECS[name] if name in CODECS else extensions.find("codec")[name]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,7 +95,7 @@ def command(config_file: Path, data: Path | None, folder: Path | None, out: Path
     files = []
     for name in chosen.codecs:
         path = out / f"{name}.json"
-        records.write(curve(classical.CODECS[name], images, weights), path)
+        records.write(curve(classical.find(name), images, weights), path)
         files.append(path)
     write_json(out / "made.json", {"files": {os.path.relpath(file, out): sha256(file) for file in files}})
 

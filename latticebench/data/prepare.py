@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latticebench import configuration as configurations
+from latticebench import extensions
 from latticebench.commands import run
 from latticebench.configuration import Configuration
 from latticebench.data import classes, pictures
@@ -89,6 +90,9 @@ def make_source(config: Configuration) -> Source:
         return Bundled(options["bundled"], options["size"], options["size"] + options["train_margin"], seed)
     if path is not None:
         path = str(config.path.parent / Path(path).expanduser())
+    own = extensions.find("source")
+    if kind in own:
+        return own[kind](path, options["eval_share"], seed)
     if kind == "parquet":
         from latticebench.data.parquet import Parquet
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latticebench import extensions
 from latticebench.errors import BadInput
 from latticebench.generators import sampling
 
@@ -42,6 +43,7 @@ class NextScaleParameters:
     levels: rows of the level embedding; default: one a scale
     grid: cells a side of the common grid of rotary positions
     class_drop: probability that training forgets the class
+    head: what makes logits of features: `linear`, or the name of an extension of kind `head`
     """
 
     latent: int
@@ -58,6 +60,7 @@ class NextScaleParameters:
     levels: int | None = None
     grid: int = 64
     class_drop: float = 0.1
+    head: str = "linear"
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -196,8 +199,8 @@ class NextScaleTransformer(nn.Module):
             self.steer = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(SteeredBlock(p) for _ in range(p.layers))
         self.head_steer = nn.Linear(width, 2 * width)
-        self.head = nn.Linear(width, sum(p.digit_sizes))
-        if self.head.weight.device.type != "meta":
+        self.head = _head(p)
+        if self.start.device.type != "meta":
             self.initialise()
 
     @torch.no_grad()
@@ -214,7 +217,8 @@ class NextScaleTransformer(nn.Module):
             nn.init.trunc_normal_(table, std=std)
         if p.positions == "learned":
             nn.init.trunc_normal_(self.place, std=std)
-        self.head.weight.mul_(0.02)
+        if isinstance(self.head, nn.Linear):
+            self.head.weight.mul_(0.02)
         self.head_steer.weight.mul_(0.5)
         for block in self.blocks:
             block.attention.out.weight.div_(math.sqrt(2 * p.layers))
@@ -282,6 +286,16 @@ class NextScaleTransformer(nn.Module):
     def _steered(self, x: Tensor, vector: Tensor) -> Tensor:
         scale, shift = self.head_steer(F.silu(vector)).unflatten(-1, (2, -1)).unsqueeze(2).unbind(1)
         return plain_norm(x) * (1 + scale) + shift
+
+
+def _head(p: NextScaleParameters) -> nn.Module:
+    """(B, n, width) -> (B, n, Σ sizes). Raises BadInput on an unknown name."""
+    if p.head == "linear":
+        return nn.Linear(p.width, sum(p.digit_sizes))
+    own = extensions.find("head")
+    if p.head not in own:
+        raise BadInput(f"next-scale transformer: unknown head {p.head!r}; known: {', '.join(['linear', *own])}")
+    return own[p.head](p.width, p.digit_sizes)
 
 
 def _twice(x: Tensor, guides: bool) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from latticebench import extensions
 from latticebench.errors import BadInput
 from latticebench.published.architecture import fill
 
@@ -35,7 +36,10 @@ def families() -> list[str]:
 def module(family: str) -> ModuleType:
     """The family's file: its `Architecture`, `NEEDS_TOKENIZER`, `STAND_INS` and `adapt`. Raises BadInput."""
     if family not in _MODULES:
-        raise BadInput(f"unknown family {family!r}; known: {', '.join(_MODULES)}")
+        others = extensions.find("family")
+        if family not in others:
+            raise BadInput(f"unknown family {family!r}; known: {', '.join([*_MODULES, *others])}")
+        return others[family]
     return importlib.import_module(f"{__name__}.{_MODULES[family]}")
 
 

@@ -27,19 +27,19 @@ def check_base(method: str, base: dict[str, Any]) -> None:
 
 
 class Composite(Quantizer):
-    """Parts made from one entry; a part's `seed`, where it has one, is the entry's plus the part's number.
+    """Parts made from one entry; a part's `seed`, where it has one, is the entry's plus ours plus the part's number.
 
     Digits are those of the parts in turn. The index counts the first part as the most significant.
     """
 
     parts: nn.ModuleList
 
-    def _set_up(self, base: dict[str, Any], count: int) -> None:
+    def _set_up(self, base: dict[str, Any], count: int, seed: int) -> None:
         cls, values = registry.method(base["method"]), base.get("parameters") or {}
         first = registry.parse_parameters(cls, values)
         drawn = any(field.name == "seed" for field in dataclasses.fields(first))
         self.parts = nn.ModuleList(
-            cls(dataclasses.replace(first, seed=first.seed + i) if drawn else first) for i in range(count)
+            cls(dataclasses.replace(first, seed=first.seed + seed + i) if drawn else first) for i in range(count)
         )
         self._sizes = tuple(part.codebook_size for part in self.parts)
         self.codebook_size = math.prod(self._sizes)

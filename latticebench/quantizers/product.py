@@ -35,15 +35,16 @@ class Product(Composite):
     @dataclasses.dataclass(frozen=True)
     class Parameters:
         """
-        base: the method of each group and its parameters, its dimension that of a group; a group's seed is the
-            base's plus the group's number
+        base: the method of each group and its parameters, its dimension that of a group
         groups: number of groups; K is the product of their sizes and d the sum of their dimensions
+        seed: of the groups' draws; each adds its number and the base's own seed
         """
 
         base: dict[str, Any] = dataclasses.field(
             default_factory=lambda: {"method": "vq", "parameters": {"dim": 4, "codebook_size": 64}}
         )
         groups: int = 2
+        seed: int = 0
 
         def __post_init__(self) -> None:
             require(1 <= self.groups <= 1024, "product", "groups", self.groups, "from 1 to 1024")
@@ -51,7 +52,7 @@ class Product(Composite):
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
-        self._set_up(parameters.base, parameters.groups)
+        self._set_up(parameters.base, parameters.groups, parameters.seed)
         self.dim = sum(part.dim for part in self.parts)
         self.idempotent = self.parts[0].idempotent
         self.idempotent_reason = self.parts[0].idempotent_reason

@@ -38,9 +38,10 @@ class Residual(Composite):
     @dataclasses.dataclass(frozen=True)
     class Parameters:
         """
-        base: the method of each stage and its parameters; a stage's seed is the base's plus the stage's number
+        base: the method of each stage and its parameters
         depth: number of stages; K is the product of the stages' sizes
         shrink: stage i works at the scale shrink^i; below 1 for fixed points, which would repeat themselves at 1
+        seed: of the stages' draws; each adds its number and the base's own seed
         """
 
         base: dict[str, Any] = dataclasses.field(
@@ -48,6 +49,7 @@ class Residual(Composite):
         )
         depth: int = 2
         shrink: float = 1.0
+        seed: int = 0
 
         def __post_init__(self) -> None:
             require(1 <= self.depth <= 64, "residual", "depth", self.depth, "from 1 to 64")
@@ -56,7 +58,7 @@ class Residual(Composite):
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
-        self._set_up(parameters.base, parameters.depth)
+        self._set_up(parameters.base, parameters.depth, parameters.seed)
         self.dim = self.parts[0].dim
         self._scales = [parameters.shrink**i for i in range(parameters.depth)]
         if self.parts[0].normalize:

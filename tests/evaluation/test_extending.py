@@ -1,17 +1,25 @@
 """The door for newcomers: new-quantizer, check, and the page that describes them."""
 
+import math
 import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
+from evaluation import protocols, reconstruction
 from evaluation.cli import check, new_quantizer
 from evaluation.cli.main import latticebench
-from latticebench import configuration
+from evaluation.compression import classical
+from evaluation.images import from_array
+from evaluation.metrics import METRICS
+from latticebench import configuration, extensions, published
+from latticebench.data import prepare, prepared
 from latticebench.errors import BadInput
 from latticebench.quantizers import conformance, load_module
 
@@ -155,3 +163,113 @@ def test_the_page_names_only_commands_that_exist():
     named = set(re.findall(r"latticebench ([a-z][a-z-]+)", "\n".join(blocks("sh"))))
     assert named
     assert named <= set(latticebench.list_commands(None))
+
+
+PHOTOGRAPHS = "data: {source: bundled-photographs}"
+
+
+@pytest.fixture
+def extend(tmp_path, monkeypatch):
+    """Writes the page's block that holds `words` to a file that a configuration names; nothing of it stays behind."""
+    kept = {id(table): dict(table) for table in (METRICS, protocols.PROTOCOLS, protocols._OF_METRIC)}
+    monkeypatch.setattr(extensions, "_found", {kind: {} for kind in extensions.KINDS})
+
+    def write(words: str, file: str, lines: str = PHOTOGRAPHS) -> configuration.Configuration:
+        (tmp_path / file).write_text(next(block for block in blocks("python") if words in block))
+        text = f"name: t\nextensions: [{file}]\n{lines}\nquantizers: {{fsq: {{method: fsq}}}}\n"
+        (tmp_path / "c.yaml").write_text(text)
+        return configuration.load(tmp_path / "c.yaml")
+
+    yield write
+    for table in (METRICS, protocols.PROTOCOLS, protocols._OF_METRIC):
+        table.clear()
+        table.update(kept[id(table)])
+
+
+def test_the_page_s_source_is_prepared(extend, tmp_path):
+    config = extend("class Stripes", "stripes.py", "data: {source: stripes, size: 32}")
+    prepare.prepare(config, tmp_path / "data")
+    data = prepared.load(tmp_path / "data")
+    assert (data.train.images.shape, data.eval.images.shape) == ((40, 32, 32, 3), (20, 32, 32, 3))
+    assert data.train.images.std() > 50
+    before = config.data_hash, config.subjects()[0].id
+    (tmp_path / "stripes.py").write_text((tmp_path / "stripes.py").read_text() + "# edited")
+    after = configuration.load(tmp_path / "c.yaml")
+    assert before[0] != after.data_hash
+    assert before[1] != after.subjects()[0].id
+
+
+def test_the_page_s_metric_is_judged(extend):
+    config = extend("def mae", "mae.py")
+    assert config.data_hash == configuration.from_values({**config.values, "extensions": []}, config.path).data_hash
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    judged = reconstruction.measure(
+        from_array(images), from_array(images + np.uint8(5)), None, reconstruction.Settings()
+    )
+    assert judged.values["mae"].value == 5
+    assert judged.values["mae"].protocol == "mae-v1"
+    assert judged.values["mae"].unit == "grey levels"
+    assert protocols.by_id("mae-v1").comparable
+    with pytest.raises(BadInput, match="there is a metric 'mae' already"):
+        from evaluation.pair_metrics import register
+
+        register(METRICS["mae"], protocols.of_metric("mae"))
+
+
+def test_the_page_s_codec_is_measured(extend):
+    config = extend("class Posterised", "posterised.py", PHOTOGRAPHS + "\ncompression: {codecs: [posterised]}")
+    assert config.values["compression"]["codecs"] == ["posterised"]
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    codec = classical.find("posterised")
+    codec.check()
+    points = [classical.measure(codec, image, setting) for setting in codec.sweep]
+    assert [point.size for point in points] == sorted(point.size for point in points)
+    assert all(point.image.shape == image.shape for point in points)
+
+
+def test_the_page_s_family_is_read(extend):
+    extend("plain-vit", "plain_vit.py")
+    from latticebench.quantizers import create
+    from latticebench.tokenizers.vit import Architecture, ViTTokenizer
+
+    network = Architecture(patch=8, width=64, layers=2, heads=4, linear_path=False)
+    trained = ViTTokenizer(create("fsq"), 64, network, seed=3).eval()
+    state = {f"net.{key}": value for key, value in trained.state_dict().items()}
+    made = published.adapt("plain-vit", state)
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(made.encode(images)[0], trained.encode(images)[0])
+    with pytest.raises(BadInput, match="unmapped"):
+        published.adapt("plain-vit", {**state, "other": torch.zeros(1)})
+
+
+def test_the_page_s_head_makes_logits(extend):
+    from latticebench.generators.next_scale import NextScaleParameters, NextScaleTransformer
+
+    with pytest.raises(BadInput, match="unknown head 'low-rank'; known: linear"):
+        NextScaleTransformer(NextScaleParameters(8, (50,), (1, 2), width=32, layers=1, heads=2, head="low-rank"))
+    extend("class LowRank", "low_rank.py")
+    transformer = NextScaleTransformer(
+        NextScaleParameters(8, (50, 7), (1, 2), width=32, layers=1, heads=2, classes=3, head="low-rank")
+    )
+    logits = transformer(torch.tensor([0, 2]), torch.zeros(2, 4, 8))
+    assert logits.shape == (2, 5, 57)
+    assert math.isfinite(float(logits.detach().sum()))
+
+
+def test_extensions_that_are_wrong_are_named(extend, tmp_path):
+    with pytest.raises(BadInput, match=r"c\.yaml: extension .*absent\.py does not exist"):
+        configuration.from_values({"extensions": ["absent.py"]}, tmp_path / "c.yaml")
+    extend("class LowRank", "low_rank.py")
+    with pytest.raises(BadInput, match="a head called 'low-rank'"):
+        extensions.register("head", "low-rank", None)
+    with pytest.raises(BadInput, match="unknown kind"):
+        extensions.register("hat", "mine", None)
+    extensions.register("codec", "webp", None)
+    with pytest.raises(BadInput, match="registers the codec 'webp', which exists already"):
+        configuration.from_values({"name": "t"}, tmp_path / "c.yaml")
+
+
+def test_the_page_s_yaml_of_extensions_names_files_of_the_page():
+    text = next(block for block in blocks("yaml") if "extensions" in block)
+    for file in re.findall(r"\w+\.py", text):
+        assert f"This is `{file}`" in PAGE.read_text()

@@ -26,7 +26,7 @@ rule codecs:
     output:
         f"{ROOT}/records/codecs/made.json",
     params:
-        compression=CONFIG.values["compression"],
+        compression=CONFIG.section("compression"),
     log:
         f"{ROOT}/logs/codecs.log",
     message:

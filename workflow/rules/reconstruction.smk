@@ -12,7 +12,7 @@ rule judge:
         mem_mb=JOBS["mem_mb"],
         runtime=240,
     params:
-        evaluation=CONFIG.values["evaluation"],
+        evaluation=CONFIG.section("evaluation"),
     message:
         "Judging {wildcards.subject}, seeds {wildcards.seeds}"
     shell:
