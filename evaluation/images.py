@@ -8,6 +8,7 @@ loses nothing. One protocol takes un-rounded floats, which come through a door o
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,16 @@ class ArrayImages(Images):
     file: str = ""
 
     def read(self, chunk: chunks.Chunk) -> np.ndarray:
-        return np.asarray(self.array[chunk[0] : chunk[1]])
+        return self._slice(chunk)
+
+    def _slice(self, chunk: chunks.Chunk) -> np.ndarray:
+        """A copy of some images of a file: pages of a map that stays open would stay in the process's memory."""
+        whole = self.array
+        if not self.file or not isinstance(whole, np.memmap) or whole.filename is None:
+            return np.asarray(whole[chunk[0] : chunk[1]])
+        shape = (chunk[1] - chunk[0], *whole.shape[1:])
+        start = whole.offset + chunk[0] * whole.itemsize * math.prod(shape[1:])
+        return np.array(np.memmap(whole.filename, whole.dtype, "r", start, shape))
 
     def __reduce__(self) -> Any:
         """Another process maps the file again: pickled, a memory map would be its whole content."""
@@ -80,7 +90,7 @@ class FloatImages(ArrayImages):
     """Un-rounded images (N, H, W, 3), floats nominally in [0, 1]: clamped, not rounded."""
 
     def read(self, chunk: chunks.Chunk) -> np.ndarray:
-        values = np.asarray(self.array[chunk[0] : chunk[1]], dtype=np.float32)
+        values = np.asarray(self._slice(chunk), dtype=np.float32)
         if np.isnan(values).any():
             bad = int(np.flatnonzero(np.isnan(values).any(axis=(1, 2, 3)))[0])
             raise BadInput(f"{self.names[chunk[0] + bad]} contains NaN")

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluation import features
+from evaluation.pixels import to_float
 from latticebench.data.prepared import Prepared, Split
 from latticebench.quantizers import create
 from latticebench.quantizers.base import MAX_INDEX_SIZE
@@ -51,6 +52,11 @@ def data(tmp_path, scenes: int = 4, of_each: int = 20) -> Prepared:
     images = np.clip(base + ramp + rng.normal(0, 9, (len(groups), 32, 32, 3)), 0, 255).astype(np.uint8)
     split = Split("eval", images, None, groups, "e" * 64, tmp_path / "eval.items.npz")
     return Prepared(tmp_path, split, split, {"name": "fake"})
+
+
+def pixels_of(images: np.ndarray) -> Tensor:
+    """The first four channel values of each image in [0, 1], of uint8 or floats."""
+    return to_float(images).flatten(1)[:, :4]
 
 
 def insuite(paths, device) -> features.Extractor:

@@ -182,3 +182,14 @@ def test_distances_are_in_half_precision_unless_it_overflows():
     assert (low == low.half().float()).all()
     torch.testing.assert_close(low.double(), exact, rtol=5e-3, atol=0.1)
     torch.testing.assert_close(adm.squared(1000 * a, 1000 * b).double(), 1e6 * exact, rtol=1e-4, atol=10)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed, lambda path, x: np.save(path.with_suffix(".npy"), x)])
+def test_chunks_of_a_file_are_the_arrays_rows(tmp_path, save):
+    x = pictures(7, 9)
+    save(tmp_path / "x.npz", x)
+    loaded = images.load(next(tmp_path.iterdir()))
+    for chunk in ((0, 4), (4, 9)):
+        found = loaded.read(chunk)
+        assert not isinstance(found, np.memmap) or found.filename is None
+        np.testing.assert_array_equal(found, x[slice(*chunk)])

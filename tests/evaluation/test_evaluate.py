@@ -1,6 +1,7 @@
 """`latticebench evaluate` and `explain`: images in, numbers out; whatever cannot be judged is named."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -150,6 +151,42 @@ def test_arrays_of_another_kind_are_refused(tmp_path, array):
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(BadInput, match="uint8 of shape"):
         images.load(tmp_path / "x.npy")
+
+
+def test_arrays_of_different_lengths_are_no_pairs(tmp_path):
+    for name, n in (("x", 3), ("y", 4)):
+        np.save(tmp_path / f"{name}.npy", np.zeros((n, 16, 16, 3), np.uint8))
+    with pytest.raises(BadInput, match="3 originals and 4 reconstructions"):
+        evaluate.evaluate(tmp_path / "x.npy", tmp_path / "y.npy", Settings(), tmp_path / "out")
+
+
+def test_another_process_opens_the_file_itself(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, size=(200, 16, 16, 3), dtype=np.uint8))
+    loaded = images.load(tmp_path / "x.npy")
+    sent = pickle.dumps(loaded)
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent).read((150, 160)), loaded.read((150, 160)))
+
+
+def test_floats_have_a_protocol_of_their_own(folders, tmp_path, monkeypatch):
+    x = np.random.default_rng(0).integers(0, 256, size=(30, 16, 16, 3), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "f.npy", (x / 255 + 0.001).astype(np.float32))
+    record, _ = evaluate.evaluate(tmp_path / "x.npy", tmp_path / "x.npy", Settings(), tmp_path / "none")
+    assert "latticebench fetch" in record.values["rfid_float"].reason
+
+    def build(paths, device):
+        return features.Extractor("x", "2" * 64, lambda a: {"pool": fakes.pixels_of(a)})
+
+    monkeypatch.setitem(features.EXTRACTORS, "inception-pytorch-fid", build)
+    features._built.cache_clear()
+    record, _ = evaluate.evaluate(
+        tmp_path / "x.npy", tmp_path / "x.npy", Settings(), tmp_path / "out", floats=tmp_path / "f.npy"
+    )
+    assert record.values["rfid_float"].protocol == "rfid-npq-float-v1"
+    assert record.values["rfid"].value < 1e-6 < record.values["rfid_float"].value
+    with pytest.raises(BadInput, match=r"x\.npy: un-rounded images must be floats"):
+        evaluate.evaluate(tmp_path / "x.npy", tmp_path / "x.npy", Settings(), tmp_path / "o", floats=tmp_path / "x.npy")
 
 
 def test_too_few_images_say_so_and_can_be_asked_for(folders, tmp_path, monkeypatch):
