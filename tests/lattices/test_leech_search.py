@@ -130,13 +130,24 @@ def test_integer_vectors_in_every_fast_backend(z, codebook):
 def test_exact_scores_tell_apart_what_float64_sums_cannot():
     z = torch.zeros(2, 24, dtype=torch.float64)
     z[:, 0], z[0, 5], z[1, 5] = 0.75, 2.0**-60, -(2.0**-60)
-    vectors = leech.coordinates(exact.nearest(z, "shell"), "shell")
+    vectors = leech.coordinates(exact.nearest(z, torch.zeros(2, dtype=torch.int64), "shell"), "shell")
     assert vectors[:, 5].tolist() == [4, -4] and vectors[:, 0].tolist() == [4, 4]
 
 
-def test_all_scores_are_in_row_order():
-    z = torch.randn(3, 24, dtype=torch.float64)
-    torch.testing.assert_close(exact.all_scores(z, "released"), z @ table("released").t())
+@pytest.mark.parametrize("codebook", CODEBOOKS)
+def test_settling_does_not_depend_on_the_row_it_starts_from(codebook):
+    z = torch.cat([torch.eye(24)[:1], draws()["signs"][:1]]) / 2
+    for start in (0, 196_000):
+        found = torch.full((len(z),), start)
+        assert torch.equal(exact.nearest(z, found, codebook), reference(z, codebook))
+
+
+def test_the_search_is_one_node_of_a_compiled_graph():
+    z = torch.randn(30, 24, requires_grad=True)
+    compiled = torch.compile(lambda z: leech.vectors(leech.nearest(z)), backend="aot_eager")
+    assert torch.equal(compiled(z), leech.vectors(leech.nearest(z)))
+    search = torch.compile(leech.nearest, backend="aot_eager", fullgraph=True)
+    assert torch.equal(search(z), leech.nearest(z))
 
 
 def test_structured_compiles_as_one_graph():
