@@ -138,7 +138,7 @@ def load(path: str | Path) -> Configuration:
 
 def from_values(values: Any, path: Path) -> Configuration:
     """A configuration from parsed values; see `load`."""
-    values = copy.deepcopy(values)
+    values = _unshared(values)  # a YAML anchor used twice is one mapping; its defaults differ by place
     _load_extensions(values, path)
     validator = _validator(tuple(extensions.find("source")), tuple(extensions.find("codec")))
     error = next(iter(sorted(validator.iter_errors(values), key=lambda e: (len(e.absolute_path), str(e.path)))), None)
@@ -162,6 +162,12 @@ def _load_extensions(values: Any, path: Path) -> None:
                 extensions.load(path.parent / file)
             except BadInput as error:
                 raise BadInput(f"{path}: {error}") from error
+
+
+def _unshared(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unshared(part) for key, part in value.items()}
+    return [_unshared(part) for part in value] if isinstance(value, list) else value
 
 
 def _check_quantizer(path: Path, name: str, entry: dict[str, Any]) -> None:

@@ -90,6 +90,19 @@ def test_bad_yaml_is_refused(tmp_path: Path, text: str, word: str) -> None:
         configuration.load(path)
 
 
+def test_an_anchor_may_serve_two_sections(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "name: a\ndata: {source: bundled-photographs}\n"
+        "tokenizer: {training: &recipe {steps: 5}}\n"
+        "compression: {prior: {training: *recipe}}\n"
+        "quantizers: {none: {method: identity}}\n"
+    )
+    config = configuration.load(path)
+    assert config.values["tokenizer"]["training"]["steps"] == config.values["compression"]["prior"]["training"]["steps"]
+    assert "flips" not in config.values["compression"]["prior"]["training"]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nowhere\.yaml"):
         configuration.load(tmp_path / "nowhere.yaml")
