@@ -9,12 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from latticebench import configuration
 from latticebench.lattices import leech
 from latticebench.lattices.leech_search import structured
+from latticebench.tokenizers import build
+from latticebench.tokenizers.task import TokenizerTask
 
 N = 4096
 REPEATS = 7
@@ -54,10 +59,12 @@ def best_dense(table: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     return search
 
 
-def interleaved(methods: dict[str, Callable], z: torch.Tensor, clock: Callable = time.thread_time) -> dict[str, float]:
+def interleaved(
+    methods: dict[str, Callable], z: torch.Tensor | None, clock: Callable = time.thread_time, repeats: int = REPEATS
+) -> dict[str, float]:
     """Median seconds of each method, all of them timed in turn; by default processor time of this one thread."""
     times: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name, method in methods.items():
             start = clock()
             method(z)
@@ -132,6 +139,30 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     extra = 1024 * int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     print(f"\n{backend}: {extra / 2**20:.1f} MB extra at {GPU_N} vectors")
     assert extra <= 64 * 2**20 + 64 * GPU_N
+
+
+def test_share_of_an_embedded_training_step():
+    torch.set_num_threads(1)
+    config = configuration.load(Path(__file__).parents[1] / "config/embedded.yaml")
+    subjects = {subject.name: subject for subject in config.subjects()}
+    images = np.random.default_rng(0).integers(0, 256, (64, 96, 96, 3), dtype=np.uint8)
+
+    def training_step(name: str) -> Callable[[object], None]:
+        spec = subjects[name].spec
+        options, size = spec["tokenizer"], spec["data"]["size"]
+        quantizer = build.resolve_quantizer(spec["quantizer"], config.path.parent, 0)
+        tokenizer = build.build(options, quantizer, size, 0)
+        task = TokenizerTask(name, tokenizer, images, options["training"]["batch_size"], True, 0)
+        return lambda _: task.losses(0, 0.0)["loss"].backward()
+
+    steps = {name: training_step(name) for name in ("identity", "leech-196560", "leech-published")}
+    for step in steps.values():
+        step(None)
+    seconds = interleaved(steps, None, repeats=25)
+    shares = {name: 1 - seconds["identity"] / s for name, s in seconds.items() if name != "identity"}
+    for name, share in shares.items():
+        print(f"\n{name}: {share:.1%} of a training step of {1e3 * seconds[name]:.0f} ms above identity's")
+    assert max(shares.values()) < 0.05
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

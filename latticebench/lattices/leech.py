@@ -92,8 +92,19 @@ def coordinates(indices: Tensor, codebook: Codebook = "shell") -> Tensor:
 
 def vectors(indices: Tensor, codebook: Codebook = "shell") -> Tensor:
     """indices (...) int64 -> unit vectors (..., 24) float32. Raises IndexError outside [0, 196560)."""
+    return _vectors(torch.as_tensor(indices), codebook)
+
+
+@torch.library.custom_op("latticebench::leech_vectors", mutates_args=())
+def _vectors(indices: Tensor, codebook: str) -> Tensor:
+    """One node in a compiled graph, which cannot hold the check of the range and the cached table."""
     indices = _checked(indices)
     return _unit(codebook, indices.device).index_select(0, indices.reshape(-1)).reshape(*indices.shape, DIM)
+
+
+@_vectors.register_fake
+def _(indices: Tensor, codebook: str) -> Tensor:
+    return indices.new_empty((*indices.shape, DIM), dtype=torch.float32)
 
 
 def index(vectors: Tensor, codebook: Codebook = "shell") -> Tensor:
