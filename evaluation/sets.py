@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from evaluation.protocols import protocol_id
 from evaluation.records import Interval, Value, empty, measured
@@ -18,7 +19,6 @@ NEIGHBOURS = 3
 IS_SPLITS = 10
 ROWS = 1000
 """Images at once where one pass is made over all of them."""
-KERNEL_ROWS = 256
 MANIFOLD_LIMIT = 5000
 """Above this many images precision and recall carry no interval: it takes all distances at once."""
 
@@ -83,14 +83,17 @@ def kid(judged: np.ndarray, reference: np.ndarray, cut: Blocks | None) -> Value:
     protocol, n = protocol_id("kid"), min(len(judged), len(reference))
     if n < KID_SUBSET_SIZE:
         return empty(protocol, f"needs at least {KID_SUBSET_SIZE} images, a subset's size; there are {n}", n=n)
-    import torch
-    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+    from torch_fidelity.metric_kid import kernel_mmd
 
-    # float64: the kernel is a cube, and torch-fidelity computes in whatever it is given.
-    sides = (torch.from_numpy(np.asarray(side, dtype=np.float64)) for side in (judged, reference))
-    value = kid_features_to_metric(
-        *sides, kid_subsets=KID_SUBSETS, kid_subset_size=KID_SUBSET_SIZE, rng_seed=SEED, verbose=False
-    )[KEY_METRIC_KID_MEAN]
+    # torch-fidelity's subsets in its order, but each in float64: the kernel is a cube, and it computes in whatever
+    # it is given.
+    rng = np.random.RandomState(SEED)
+    found = []
+    for _ in tqdm(range(KID_SUBSETS), "KID", unit="subset", delay=3):
+        rows = [rng.choice(len(side), KID_SUBSET_SIZE, replace=False) for side in (judged, reference)]
+        x, y = (np.asarray(side[row], dtype=np.float64) for side, row in zip((judged, reference), rows, strict=True))
+        found.append(kernel_mmd(x, y))
+    value = float(np.mean(found))
     return measured(value, protocol, n=n, interval=None if cut is None else kid_interval(judged, reference, cut, value))
 
 
@@ -99,12 +102,12 @@ def kid_interval(judged: np.ndarray, reference: np.ndarray, cut: Blocks, centre:
 
     The kernel is summed by pairs of groups once; leaving a group out subtracts its row and column.
     """
-    order = np.argsort(cut.labels, kind="stable")
-    x, y = (np.asarray(side, dtype=np.float64)[order] for side in (judged, reference))
-    sizes = np.bincount(cut.labels)
-    xx, yy, xy = (_kernel_sums(a, b, sizes) for a, b in ((x, x), (y, y), (x, y)))
-    starts = np.cumsum(sizes) - sizes
-    dx, dy = (np.add.reduceat(_kernel((a * a).sum(axis=1), a.shape[1]), starts) for a in (x, y))
+    members = [np.flatnonzero(cut.labels == group) for group in range(cut.count)]
+    sizes = np.array([len(rows) for rows in members])
+    xx, yy, xy = (
+        _kernel_sums(a, b, members) for a, b in ((judged, judged), (reference, reference), (judged, reference))
+    )
+    dx, dy = (np.array([_diagonal(side, rows) for rows in members]) for side in (judged, reference))
     left_out = []
     for group in range(cut.count):
         kept = np.arange(cut.count) != group
@@ -120,14 +123,25 @@ def _kernel(products: np.ndarray, dim: int) -> np.ndarray:
     return k * k * k
 
 
-def _kernel_sums(a: np.ndarray, b: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(G, G) sums of the kernel over pairs of groups; a, b: (N, d) sorted by group, whose sizes are given."""
-    starts, labels = np.cumsum(sizes) - sizes, np.repeat(np.arange(len(sizes)), sizes)
-    result = np.zeros((len(sizes), len(sizes)))
-    for start in range(0, len(a), KERNEL_ROWS):
-        rows = slice(start, start + KERNEL_ROWS)
-        np.add.at(result, labels[rows], np.add.reduceat(_kernel(a[rows] @ b.T, a.shape[1]), starts, axis=1))
+def _kernel_sums(a: np.ndarray, b: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
+    """(G, G) sums of the kernel of features (N, d) over pairs of groups, whose members' indices are given.
+
+    A block of rows and a group are in float64 at a time: 50,000 features twice would take 1.6 GB.
+    """
+    result = np.zeros((len(members), len(members)))
+    for i, rows in enumerate(members):
+        for start in range(0, len(rows), ROWS):
+            left = np.asarray(a[rows[start : start + ROWS]], dtype=np.float64)
+            for j, columns in enumerate(members):
+                right = np.asarray(b[columns], dtype=np.float64)
+                result[i, j] += _kernel(left @ right.T, a.shape[1]).sum()
     return result
+
+
+def _diagonal(features: np.ndarray, rows: np.ndarray) -> float:
+    """The sum of the kernel of each of some features with itself."""
+    x = np.asarray(features[rows], dtype=np.float64)
+    return float(_kernel((x * x).sum(axis=1), features.shape[1]).sum())
 
 
 def precision_recall(judged: np.ndarray, reference: np.ndarray, cut: Blocks | None) -> dict[str, Value]:
@@ -142,7 +156,7 @@ def precision_recall(judged: np.ndarray, reference: np.ndarray, cut: Blocks | No
         return {key: empty(protocol_id(key), reason, n=n) for key in keys}
     sides = [torch.from_numpy(np.array(side)) for side in (judged, reference)]
     found = prc_features_to_metric(
-        *sides, prc_neighborhood=NEIGHBOURS, prc_batch_size=10000, save_cpu_ram=True, verbose=False
+        *sides, prc_neighborhood=NEIGHBOURS, prc_batch_size=ROWS, save_cpu_ram=True, verbose=False
     )
     around = (
         _manifold_intervals(*sides, cut, [found[key] for key in keys.values()]) if cut is not None else [None, None]
