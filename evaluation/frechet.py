@@ -6,7 +6,6 @@ d² = |m1 − m2|² + tr(C1) + tr(C2) − 2 tr((C1 C2)^½), covariances with N �
 
 import dataclasses
 import math
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -75,15 +74,6 @@ def moments(features: np.ndarray, rows: np.ndarray | None = None, batch: int = 4
     for start in range(0, len(features) if rows is None else len(rows), batch):
         chosen = slice(start, start + batch)
         result.update(features[chosen if rows is None else rows[chosen]])
-    return result
-
-
-def merged(parts: Iterable[Moments]) -> Moments:
-    """The sums of several shards, added in order."""
-    parts = list(parts)
-    result = Moments.zero(len(parts[0].total))
-    for part in parts:
-        result.merge(part)
     return result
 
 

@@ -74,10 +74,14 @@ def test_arrays_in_adms_layout_give_what_the_folder_gives(tmp_path):
 def test_two_processes_give_the_same_record(folders, tmp_path, monkeypatch):
     from evaluation import reconstruction
 
-    monkeypatch.setattr(reconstruction, "_frechet", lambda *a: None)  # spawned processes know no fake extractor
+    monkeypatch.setitem(features.EXTRACTORS, "insuite", features._insuite)  # spawned processes know no fake
+    features._built.cache_clear()
     monkeypatch.setattr(reconstruction, "PIXEL_CHUNK", 3)
-    made = [evaluate.evaluate(*folders, Settings(processes=p), tmp_path / str(p))[0].comparable() for p in (1, 2)]
-    assert made[0] == made[1]
+    made = [
+        evaluate.evaluate(*folders, Settings(processes=p, allow_few=True), tmp_path / str(p))[0].comparable()
+        for p in (1, 2)
+    ]
+    assert made[0]["values"]["fd_insuite"]["value"] > 0 and made[0] == made[1]
 
 
 def test_scenes_cluster_the_interval(folders, tmp_path):
