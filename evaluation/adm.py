@@ -29,6 +29,7 @@ EXTRACTOR = "inception-tf1"
 SPLIT = 5000
 """Images of a split of the inception score."""
 NEIGHBOURS = 3
+_COLUMNS = 4096
 _MOMENTS = {"pool": ("mu", "sigma", 2048), "spatial": ("mu_s", "sigma_s", 2023)}
 
 
@@ -169,7 +170,8 @@ def precision_recall(
     order = np.argsort(labels, kind="stable")
     groups = torch.from_numpy(labels[order]).to(device)
     sizes = np.bincount(labels).tolist()
-    x, y = (torch.from_numpy(np.array(side, dtype=np.float32)).to(device) for side in (judged[order], reference))
+    x = torch.from_numpy(np.asarray(judged[order], dtype=np.float32)).to(device)
+    y = torch.from_numpy(np.array(reference, dtype=np.float32)).to(device)
     whole = len(sizes)  # the last row of radii: nobody left out
     radii = _radii(x, sizes)
     reference_radii = _radii(y, [m])[-1]
@@ -217,6 +219,11 @@ def squared(a: Tensor, b: Tensor) -> Tensor:
 
     Products are summed in float32 and each step is rounded, so a CPU gives what a GPU gives but for the sums' order.
     """
+    return torch.cat([_squared(a, part) for part in b.split(_COLUMNS)], dim=1)
+
+
+def _squared(a: Tensor, b: Tensor) -> Tensor:
+    """`squared` of a block."""
 
     def rounded(x: Tensor) -> Tensor:
         return x.half().float()
