@@ -192,7 +192,7 @@ def schema() -> dict[str, Any]:
     return yaml.safe_load(SCHEMA.read_text())
 
 
-def keys() -> list[tuple[str, str, str, str]]:
+def schema_keys() -> list[tuple[str, str, str, str]]:
     """Every key that a configuration may hold, in order: (dotted key, allowed values, default, meaning)."""
     return list(_keys("", schema()))
 

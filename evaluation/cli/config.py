@@ -13,7 +13,7 @@ def command(file: Path | None, keys: bool) -> None:
     from latticebench import configuration
 
     if keys:
-        click.echo(table(configuration.keys()))
+        click.echo(table(configuration.schema_keys()))
         return
     if file is None:
         raise click.UsageError("name a configuration FILE, or ask for --keys")
