@@ -5,6 +5,7 @@ A prior is named by its fingerprint; apart from the uniform one it is one safete
 
 import abc
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +18,7 @@ from latticebench.errors import BadInput, Missing
 from latticebench.files import canonical_json, whole
 
 FORMAT = "1"
+METADATA = "prior"
 
 
 class Prior(abc.ABC):
@@ -219,7 +221,8 @@ def save(prior: "FilePrior", path: str | Path) -> None:
 
     arrays = {name: np.ascontiguousarray(array) for name, array in prior.arrays.items()}
     with whole(path) as temporary:
-        save_file(arrays, temporary, prior.metadata)
+        # One key: safetensors writes several in an order that differs from process to process.
+        save_file(arrays, temporary, {METADATA: canonical_json(prior.metadata)})
 
 
 def load(path: str | Path) -> Prior:
@@ -231,11 +234,14 @@ def load(path: str | Path) -> Prior:
         raise Missing(f"prior {path} does not exist; the compression stage of `make run` writes one")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            text = (file.metadata() or {}).get(METADATA, "")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise BadInput(f"prior {path} is not a safetensors file: {error}") from error
     try:
+        metadata = json.loads(text)
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata is no mapping of words")
         return _build(metadata, arrays)
     except (KeyError, ValueError, TypeError) as error:
         raise BadInput(f"prior {path} is damaged or no prior: {error!r}") from error
