@@ -1,0 +1,89 @@
+"""Committed results: the records of a real run, the tables that follow from them, and the check that they do."""
+
+import dataclasses
+import filecmp
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from evaluation import records
+from evaluation.report import build, results, tables
+from latticebench import configuration
+from latticebench.configuration import Configuration
+from latticebench.errors import BadInput, Missing
+from latticebench.files import write_json
+
+FIGURES = ("rate_distortion", "reconstructions", "smallest_distance")
+ORIGIN = "origin.json"
+_PROJECT = Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """tables: how many follow from the records. older: records made by code that has changed since."""
+
+    tables: int
+    older: tuple[str, ...]
+
+
+def keep(config: Configuration, root: Path, folder: Path) -> None:
+    """Copies a finished run's configuration, records, tables and shown figures from `root` to `folder`.
+
+    Raises Missing where the run is not finished: what is kept must be whole.
+    """
+    found = results.load(config, root)
+    if found.gaps:
+        gap = found.gaps[0]
+        raise Missing(f"{root} is not finished: {gap.what} ({gap.why}); run `make run CONFIG={config.path}` first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        new = Path(scratch) / folder.name
+        new.mkdir()
+        shutil.copy(config.path, new / "configuration.yaml")
+        for subject in config.subjects():
+            shutil.copytree(root / "records" / subject.id, new / "records" / subject.id)
+        for stage in ("geometry", "codecs"):
+            if (root / "records" / stage).is_dir():
+                shutil.copytree(root / "records" / stage, new / "records" / stage)
+        for table in build.all_tables(results.load(config, new)):
+            tables.write(table, new / "tables")
+        (new / "figures").mkdir()
+        for name in FIGURES:
+            shutil.copy(root / "figures" / f"{name}.png", new / "figures")
+        write_json(new / ORIGIN, {"commit": _commit(), "records": len(records.read_all(new))})
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.replace(folder)
+
+
+def check(folder: Path) -> Checked:
+    """Builds the tables again from the records of `folder`. Raises BadInput naming the first that differs."""
+    config = configuration.load(folder / "configuration.yaml")
+    count = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for table in build.all_tables(results.load(config, folder)):
+            for path in tables.write(table, scratch):
+                kept = folder / "tables" / path.name
+                if not kept.is_file() or not filecmp.cmp(path, kept, shallow=False):
+                    raise BadInput(
+                        f"{kept} does not follow from the records beside it; `latticebench reference` remakes it"
+                    )
+            count += 1
+    return Checked(count, tuple(_older(folder)))
+
+
+def _older(folder: Path) -> list[str]:
+    older = []
+    for path in sorted(folder.glob("records/**/*.json")):
+        if not path.name.startswith("made"):
+            code = records.read(path).code
+            if records.code_hashes(code) != code:
+                older.append(str(path.relative_to(folder)))
+    return older
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(_PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown: not a git checkout"

@@ -1,0 +1,43 @@
+"""The committed results: their tables follow from their records, and the README shows them."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evaluation import reference
+from latticebench.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "results" / "reference"
+FOLDERS = sorted(path.parent for path in KEPT.glob("*/configuration.yaml"))
+
+
+def test_there_are_committed_results() -> None:
+    assert "embedded" in [folder.name for folder in FOLDERS]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_tables_follow_from_records(folder: Path) -> None:
+    assert reference.check(folder).tables >= 5
+
+
+def test_a_changed_number_is_found(tmp_path: Path) -> None:
+    copy = tmp_path / "embedded"
+    shutil.copytree(KEPT / "embedded", copy)
+    table = copy / "tables" / "main.csv"
+    text = table.read_text()
+    digits = re.search(r"\d\d\.\d\d\d", text)
+    assert digits
+    table.write_text(text.replace(digits[0], "99.999", 1))
+    with pytest.raises(BadInput, match=r"main\.csv does not follow"):
+        reference.check(copy)
+
+
+def test_the_readme_shows_the_committed_table() -> None:
+    table = [
+        line for line in (KEPT / "embedded" / "tables" / "main.md").read_text().splitlines() if line.startswith("|")
+    ]
+    readme = (ROOT / "README.md").read_text()
+    assert "\n".join(table) in readme, "paste the table of results/reference/embedded/tables/main.md into the README"
