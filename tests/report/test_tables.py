@@ -103,6 +103,12 @@ def test_geometry_stands_beside_the_printed_numbers(loaded):
     assert row["leech"]["published"] == ""
 
 
+def test_the_three_gfids_of_the_twelve_layer_model_name_each_other():
+    rows = [*published.find("gfid", task="generation"), *published.find("gfid", task="generation-head")]
+    seen = {row.value: set(row.conflicts) for row in rows if row.codebook_size == 196560 and row.conflicts}
+    assert seen == {6.66: {8.7, 3.15}, 8.7: {6.66, 3.15}, 3.15: {6.66, 8.7}}
+
+
 def test_published_numbers_keep_conflicts_and_huge_codebooks():
     twelve = published.find("gfid", method="infinity-cc-12layer leech-published")
     assert [number.value for number in twelve] == [3.15]
