@@ -1,5 +1,6 @@
 """Committed results: the records of a real run, the tables that follow from them, and the check that they do."""
 
+import csv
 import dataclasses
 import filecmp
 import shutil
@@ -14,7 +15,7 @@ from latticebench.configuration import Configuration
 from latticebench.errors import BadInput, Missing
 from latticebench.files import write_json
 
-FIGURES = ("rate_distortion", "reconstructions", "smallest_distance")
+FIGURES = ("rate_distortion", "smallest_distance")
 ORIGIN = "origin.json"
 _PROJECT = Path(__file__).resolve().parents[1]
 
@@ -71,6 +72,35 @@ def check(folder: Path) -> Checked:
                     )
             count += 1
     return Checked(count, tuple(_older(folder)))
+
+
+def summary(folder: Path) -> str:
+    """A short Markdown table of kept results: fidelity, use of the codebook, nominal and coded rate."""
+    with (folder / "tables" / "main.csv").open(newline="") as file:
+        main = list(csv.DictReader(file))
+    with (folder / "tables" / "compression.csv").open(newline="") as file:
+        coded = {row["quantizer"]: row for row in csv.DictReader(file)}
+    lines = [
+        "| quantizer | K | PSNR (dB) | SSIM | usage / uniform | nominal bpp | coded bpp, static prior |",
+        "| :--- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in main:
+        size = f"{int(row['K']):,}" if row["K"] else "—"
+        cells = [row["quantizer"], size, _short(row, "psnr", 2), _short(row, "ssim", 3)]
+        cells += [_short(row, "relative_usage", 2), _short(row, "nominal_bpp", 4, interval=False)]
+        cells += [_short(coded[row["quantizer"]], "bpp_static", 3)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _short(row: dict[str, str], key: str, decimals: int, interval: bool = True) -> str:
+    if not row[key]:
+        return "—"
+    text = f"{float(row[key]):.{decimals}f}"
+    if interval and row[f"{key}_low"]:
+        half = (float(row[f"{key}_high"]) - float(row[f"{key}_low"])) / 2
+        text += f" ± {half:.{decimals}f}"
+    return text
 
 
 def _older(folder: Path) -> list[str]:
