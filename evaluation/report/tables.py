@@ -15,6 +15,7 @@ from evaluation.metrics import METRICS, Metric
 from evaluation.report import comparisons, published
 from evaluation.report.results import SUITES, Cell, Entry, Results, metric, one_protocol
 from latticebench.files import whole, write_json
+from latticebench.weights import registry
 
 MAIN = (
     "psnr",
@@ -125,9 +126,18 @@ def main(results: Results) -> Table:
         results,
         "main",
         "All quantizers",
-        "Reconstruction of the evaluation split, use of the codebook over all of its tokens, and rate.",
+        "Reconstruction of the evaluation split, use of the codebook over all of its tokens, and rate."
+        + _absent(results),
         [key for key in MAIN if key in METRICS],
     )
+
+
+def _absent(results: Results) -> str:
+    """Where a table holds released weights, the baselines that it cannot hold, and why."""
+    if not any("released" in subject.spec for subject in results.configuration.subjects()):
+        return ""
+    facts = [f"{fact['title']} ({fact['reason']})" for fact in registry.load().unreleased.values()]
+    return f" No row, for want of released weights: {'; '.join(facts)}."
 
 
 def suite(results: Results, name: str, title: str, caption: str) -> Table:

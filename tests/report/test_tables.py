@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from evaluation import records
 from evaluation.report import build, comparisons, published, results, tables
 from evaluation.report.__main__ import command
+from latticebench.configuration import load as load_configuration
 from latticebench.errors import BadInput
 from tests.report.synthetic import QUANTIZERS, SOME, configuration, fill, reconstruction
 
@@ -178,3 +179,10 @@ def test_latex_compiles(made, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_a_table_of_released_weights_names_the_baselines_that_have_none(tmp_path):
+    config = load_configuration(Path(__file__).resolve().parents[2] / "config" / "released.yaml")
+    caption = tables.main(results.load(config, tmp_path)).caption
+    assert "LGQ (its authors released code but no weights)" in caption
+    assert "FSQ" in caption and "MAGVIT-v2" in caption
