@@ -20,7 +20,8 @@ def test_a_killed_run_ends_with_the_values_of_an_unbroken_one(tmp_path: Path) ->
         "vq-ema": {"method": "vq", "parameters": {"dim": 8, "codebook_size": 64, "update": "ema"}},
         "fsq": {"method": "fsq", "parameters": {"levels": [8, 8]}},
     }
-    values["tokenizer"]["training"]["steps"] = 600
+    # Long enough for a running checkpoint, which is written every five seconds, on any machine.
+    values["tokenizer"]["training"]["steps"] = 2500
     values["compression"] = {"codecs": ["webp"]}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(values))
