@@ -20,6 +20,7 @@ from latticebench.lattices import leech
 from latticebench.lattices.leech_search import structured
 from latticebench.tokenizers import build
 from latticebench.tokenizers.task import TokenizerTask
+from latticebench.training.adamw import AdamW
 
 N = 4096
 REPEATS = 7
@@ -148,7 +149,7 @@ def test_share_of_an_embedded_training_step():
     torch.set_num_threads(1)
     config = configuration.load(Path(__file__).parents[1] / "config/embedded.yaml")
     subjects = {subject.name: subject for subject in config.subjects()}
-    images = np.random.default_rng(0).integers(0, 256, (64, 96, 96, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (64, 80, 80, 3), dtype=np.uint8)
 
     def training_step(name: str) -> Callable[[object], None]:
         spec = subjects[name].spec
@@ -156,7 +157,17 @@ def test_share_of_an_embedded_training_step():
         quantizer = build.resolve_quantizer(spec["quantizer"], config.path.parent, 0)
         tokenizer = build.build(options, quantizer, size, 0)
         task = TokenizerTask(name, tokenizer, images, options["training"]["batch_size"], True, 0)
-        return lambda _: task.losses(0, 0.0)["loss"].backward()
+        task.initialize()
+        optimizer = AdamW(tokenizer.parameters(), options["training"]["betas"], options["training"]["weight_decay"])
+        optimizer.rate = 1e-4
+
+        def step(_: object) -> None:
+            optimizer.zero_grad()
+            task.losses(0, 0.0)["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(tokenizer.parameters(), options["training"]["clip_norm"])
+            optimizer.step()
+
+        return step
 
     steps = {name: training_step(name) for name in ("identity", "leech-196560", "leech-published")}
     for step in steps.values():
