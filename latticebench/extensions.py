@@ -6,11 +6,10 @@ process of a run, and calls `register`. Installed packages name theirs under the
 """
 
 import importlib.metadata
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
+from latticebench import user_files
 from latticebench.errors import BadInput
 from latticebench.files import sha256
 
@@ -41,17 +40,5 @@ def find(kind: str) -> dict[str, Any]:
 
 def load(path: str | Path) -> str:
     """Imports a file, once in a process, and returns its sha256. Raises BadInput where it is missing."""
-    path = Path(path).resolve()
-    if not path.is_file():
-        raise BadInput(f"extension {path} does not exist; `extensions:` takes paths to Python files")
-    name = f"_latticebench_extension_{path.stem}_{abs(hash(str(path)))}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(sys.modules[name])
-        except BaseException:
-            del sys.modules[name]
-            raise
+    user_files.import_file(path, "extensions")
     return sha256(path)

@@ -3,15 +3,14 @@
 import dataclasses
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import pkgutil
-import sys
 import types
 import typing
 from pathlib import Path
 from typing import Any
 
+from latticebench import user_files
 from latticebench.errors import BadInput
 from latticebench.quantizers.base import Quantizer
 
@@ -52,21 +51,8 @@ def load_module(path: str | Path) -> type[Quantizer]:
 
     Raises BadInput when the file is missing or registers none or several. Importing runs the file's code.
     """
-    path = Path(path).resolve()
-    if not path.is_file():
-        raise BadInput(f"module {path} does not exist; `module:` takes a path to a Python file")
     _load_all()
-    name = f"_latticebench_user_{path.stem}_{abs(hash(str(path)))}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
+    name = user_files.import_file(path, "module").__name__
     found = [cls for cls in _METHODS.values() if cls.__module__ == name]
     if len(found) != 1:
         raise BadInput(f"{path} registers {len(found)} quantizers; a method file holds exactly one @register class")
