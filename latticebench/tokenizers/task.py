@@ -8,7 +8,7 @@ import torch
 from latticebench import seeding
 from latticebench.tokenizers.base import Tokenizer, device_of
 from latticebench.training import sampling
-from latticebench.training.loop import Losses
+from latticebench.training.loop import WHOLE, Losses, Part
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,14 @@ class TokenizerTask:
         images = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255).to(device_of(tokenizer))
         tokenizer.initialize(images, max(1, INITIAL_TOKENS // tokenizer.tokens_per_image(side, side)))
 
-    def losses(self, step: int, progress: float) -> Losses:
-        """One batch. Terms: `l1`, `quantizer` and its parts as `term/<name>`, and `codes_used` in this batch."""
+    def losses(self, step: int, progress: float, part: Part = WHOLE) -> Losses:
+        """A batch, or a part of one. Terms: `l1`, `quantizer` and its parts as `term/<name>`, and `codes_used` in this batch."""
         tokenizer = self.model
         tokenizer.quantizer.set_progress(progress)
-        first = step * self.batch_size
+        rows = part.rows(self.batch_size)
+        first = step * self.batch_size + rows.start
         side = tokenizer.image_size
-        images = sampling.cropped(self.images, self.seed, first, self.batch_size, side, self.flips)
+        images = sampling.cropped(self.images, self.seed, first, len(rows), side, self.flips)
         images = images.to(device_of(tokenizer), non_blocking=True)
         output = tokenizer(images)
         # In units of the pixels' deviation, so that one weight suits dark and bright data.

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,53 @@ class Task(Protocol):
     def fingerprint(self) -> str:
         """Of the model in its present state: compared after a resume."""
 
+    # A task may also have:
+    #
+    # make_optimizer(options) -> Optimizer
+    #     instead of AdamW over `model` and the companions.
+    # companions: dict[str, nn.Module]
+    #     modules that are trained beside the model (a discriminator): in every checkpoint, clipped apart.
+    # losses(step, progress, part) -> Losses
+    #     the rows of `part` only; asked for where a batch is split, see `Part`.
+    # after_backward(step, progress, share) -> Losses
+    #     runs the companions' backward pass on the same rows, with their loss times `share`, and returns further
+    #     scalars for the log. Gradients of the model that it leaves behind are the task's fault.
+
+
+class Part(NamedTuple):
+    """A contiguous share of a step's batch: rows `index`·B/`count` to (`index` + 1)·B/`count`."""
+
+    index: int
+    count: int
+
+    def rows(self, batch_size: int) -> range:
+        """The rows of a batch. Raises BadInput where the parts are not equal."""
+        if batch_size % self.count:
+            raise BadInput(f"training.batch_size: {batch_size} is no multiple of its {self.count} parts")
+        size = batch_size // self.count
+        return range(self.index * size, (self.index + 1) * size)
+
+
+WHOLE = Part(0, 1)
+
+
+class Optimizer(Protocol):
+    """What moves the parameters; `rate` is set before each step."""
+
+    rate: float
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+
+    def step(self) -> None:
+        """One update of every parameter that has a gradient."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors only."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Raises KeyError or ValueError where the state is of other parameters."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Saving:
@@ -79,7 +126,7 @@ def train(task: Task, options: Options, saving: Saving, identity: dict[str, str]
     state = checkpoint.newest(saving.folder, identity)
     if state is None:
         task.initialize()
-    optimizer = AdamW(model.parameters(), options.betas, options.weight_decay)
+    optimizer = _optimizer(task, options)
     start, seconds, rows = 0, 0.0, []
     if state is not None:
         start, seconds, rows = state.step, state.seconds, list(state.rows)
@@ -110,6 +157,17 @@ def train(task: Task, options: Options, saving: Saving, identity: dict[str, str]
     return Result(rows, run.seconds(), state.step if state else None)
 
 
+def _companions(task: Task) -> dict[str, nn.Module]:
+    return getattr(task, "companions", {})
+
+
+def _optimizer(task: Task, options: Options) -> Optimizer:
+    if hasattr(task, "make_optimizer"):
+        return task.make_optimizer(options)
+    modules = (task.model, *_companions(task).values())
+    return AdamW([p for m in modules for p in m.parameters()], options.betas, options.weight_decay)
+
+
 class _Run:
     """The state of a running training beside the model."""
 
@@ -117,7 +175,7 @@ class _Run:
         self,
         task: Task,
         options: Options,
-        optimizer: AdamW,
+        optimizer: Optimizer,
         device: torch.device,
         rows: list[dict[str, float]],
         seconds: float,
@@ -135,13 +193,15 @@ class _Run:
     def step(self, step: int) -> None:
         options, model = self.options, self.task.model
         self.optimizer.rate = options.rate(step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            losses = self.task.losses(step, step / options.steps)
-        loss = losses["loss"]
         self.optimizer.zero_grad()
-        loss.backward()
+        losses = self._backward(step)
+        loss = losses["loss"]
         limit = options.clip_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+        norms = {"grad_norm": norm}
+        for name, companion in _companions(self.task).items():
+            norms[f"grad_norm/{name}"] = nn.utils.clip_grad_norm_(companion.parameters(), limit)
+            norm = norm + norms[f"grad_norm/{name}"]
         finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
         self._bad_step = torch.where(~finite & (self._bad_step < 0), step, self._bad_step)
         logged = step % options.log_every == 0 or step + 1 == options.steps
@@ -150,7 +210,27 @@ class _Run:
         self.optimizer.step()
         if logged:
             row = {"step": step, **{key: float(value.detach()) for key, value in losses.items()}}
-            self.rows.append(row | {"grad_norm": float(norm), "lr": options.rate(step), "seconds": self.seconds()})
+            row |= {key: float(value) for key, value in norms.items()}
+            self.rows.append(row | {"lr": options.rate(step), "seconds": self.seconds()})
+
+    def _backward(self, step: int) -> Losses:
+        """Adds up the gradients of all parts of the batch; the losses are means over them."""
+        progress = step / self.options.steps
+        count = self.options.accumulate
+        total = Losses()
+        for index in range(count):
+            part = Part(index, count)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                losses = self.task.losses(step, progress, *([] if part == WHOLE else [part]))
+            (losses["loss"] if part == WHOLE else losses["loss"] / count).backward()
+            if hasattr(self.task, "after_backward"):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                    losses |= self.task.after_backward(step, progress, 1 / count)
+            if part == WHOLE:
+                return losses
+            for key, value in losses.items():
+                total[key] = total.get(key, 0) + value.detach() / count
+        return total
 
     def check_finite(self) -> None:
         """Raises LatticebenchError naming the first step whose loss or gradient is not finite."""
@@ -165,7 +245,7 @@ class _Run:
         return checkpoint.State(
             step=step,
             seconds=self.seconds(),
-            model=self.task.model.state_dict(),
+            model=_state(self.task),
             optimizer=self.optimizer.state_dict(),
             random=torch.get_rng_state(),
             rows=self.rows,
@@ -174,9 +254,25 @@ class _Run:
         )
 
 
-def _restore(task: Task, optimizer: AdamW, state: checkpoint.State, folder: Path) -> None:
+def _state(task: Task) -> dict[str, Tensor]:
+    """Of the model, and of its companions behind their names."""
+    result = dict(task.model.state_dict())
+    for name, companion in _companions(task).items():
+        result |= {f"{name}:{key}": value for key, value in companion.state_dict().items()}
+    return result
+
+
+def _load(task: Task, state: dict[str, Tensor]) -> None:
+    state = dict(state)
+    for name, companion in _companions(task).items():
+        own = {key: state.pop(key) for key in list(state) if key.startswith(f"{name}:")}
+        companion.load_state_dict({key.removeprefix(f"{name}:"): value for key, value in own.items()})
+    task.model.load_state_dict(state)
+
+
+def _restore(task: Task, optimizer: Optimizer, state: checkpoint.State, folder: Path) -> None:
     try:
-        task.model.load_state_dict(state.model)
+        _load(task, state.model)
         optimizer.load_state_dict(state.optimizer)
     except (RuntimeError, ValueError, KeyError) as error:
         raise BadInput(

@@ -21,6 +21,8 @@ class Options:
     clip_norm: gradients are scaled down to this norm; 0 turns it off
     precision: `bf16` autocasts, `auto` does so where a GPU has it, `float32` never
     log_every: steps between rows of the log
+    accumulate: equal parts that a batch is run in, one after the other; memory falls, and what a loss
+        computes over its batch (entropies, usage) is of a part
     """
 
     steps: int
@@ -33,6 +35,7 @@ class Options:
     clip_norm: float
     precision: Literal["auto", "bf16", "float32"]
     log_every: int
+    accumulate: int = 1
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Options":
