@@ -10,11 +10,15 @@ from typing import Any
 
 import yaml
 
-from latticebench import extensions
+from latticebench import extensions, generator_entries
 from latticebench.errors import BadInput
 from latticebench.files import canonical_json, hash8, sha256
 
 SCHEMA = Path(__file__).resolve().parents[1] / "workflow" / "schemas" / "config.schema.yaml"
+MAIN_SUITE = "main"
+"""Name of the suite that the top level's quantizers make up."""
+SUITE_SECTIONS = ("data", "tokenizer", "generation")
+"""Sections that a suite may override."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,27 @@ class Subject:
     def id(self) -> str:
         return f"{self.name}-{hash8(self.spec)}"
 
+    @property
+    def data_hash(self) -> str:
+        """hash8 of everything that the prepared data depends on; names its folder."""
+        return hash8({"data": self.spec["data"], "seed": self.spec["seed"]})
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A named part of a configuration that can be run on its own.
+
+    title: for the report. table: the published table that it reproduces, or None. subjects: its quantizer entries
+    in the order of the file; an entry that several suites share is one subject, with the most seeds any of them asks.
+    generators: its generator entries, see `generator_entries`.
+    """
+
+    name: str
+    title: str
+    table: str | None
+    subjects: tuple[Subject, ...]
+    generators: tuple[Subject, ...] = ()
+
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
@@ -47,8 +72,8 @@ class Configuration:
 
     @property
     def data_hash(self) -> str:
-        """hash8 of everything that the prepared data depends on."""
-        return hash8({"data": self._data(), "seed": self.values["seed"]})
+        """hash8 of everything that the top level's prepared data depends on."""
+        return hash8({"data": self._data(self.values["data"]), "seed": self.values["seed"]})
 
     @property
     def extensions(self) -> dict[str, str]:
@@ -60,22 +85,88 @@ class Configuration:
         own = {"extensions": self.extensions} if self.extensions else {}
         return {**self.values[name], **own}
 
-    def _data(self) -> dict[str, Any]:
-        """The data section; of a source that an extension brings, with the extensions' hashes."""
-        data = self.values["data"]
+    def _data(self, data: dict[str, Any]) -> dict[str, Any]:
+        """A data section; of a source that an extension brings, with the extensions' hashes."""
         return {**data, "extensions": self.extensions} if data["source"] in extensions.find("source") else data
 
+    def suites(self) -> list[Suite]:
+        """The suites in the order of the file; the top level's own quantizers are the suite `main`, and come first."""
+        return list(self._suites)
+
+    def suite(self, name: str) -> Suite:
+        """A suite by name. Raises BadInput that lists the known ones."""
+        suites = {suite.name: suite for suite in self._suites}
+        if name not in suites:
+            close = difflib.get_close_matches(name, suites, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise BadInput(f"{self.path}: no suite {name!r}; there are {', '.join(suites)}{hint}")
+        return suites[name]
+
     def subjects(self) -> list[Subject]:
-        """The quantizer entries in the order of the file."""
+        """The quantizer entries of all suites in the order of the file, each once."""
+        return list({subject.id: subject for suite in self._suites for subject in suite.subjects}.values())
+
+    def generators(self) -> list[Subject]:
+        """The generator entries of all suites in the order of the file, each once."""
+        return list({generator.id: generator for suite in self._suites for generator in suite.generators}.values())
+
+    def generator(self, id_or_name: str) -> Subject:
+        """A generator by id, or by a name that only one has. Raises BadInput that lists the known ones."""
+        return self._find(id_or_name, self.generators(), "generator")
+
+    def subject(self, id_or_name: str) -> Subject:
+        """A subject by id, or by a name that only one has. Raises BadInput that lists the known ones."""
+        return self._find(id_or_name, self.subjects(), "quantizer")
+
+    def _find(self, id_or_name: str, subjects: list[Subject], what: str) -> Subject:
+        found = [subject for subject in subjects if subject.id == id_or_name]
+        found = found or [subject for subject in subjects if subject.name == id_or_name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(subject.id for subject in found)
+            raise BadInput(f"{self.path}: {id_or_name!r} is an entry of several suites; name one of {ids}")
+        known = ", ".join(subject.id for subject in subjects) or "none"
+        raise BadInput(f"{self.path}: no {what} entry {id_or_name!r}; there are {known}")
+
+    def with_data(self, data_hash: str) -> "Configuration":
+        """This configuration with the data section of that hash at its top level. Raises BadInput on an unknown one."""
+        sections = [self.values["data"], *(suite["data"] for suite in self.values.get("suites", {}).values())]
+        for section in sections:
+            config = dataclasses.replace(self, values={**self.values, "data": section})
+            if config.data_hash == data_hash:
+                return config
+        raise BadInput(f"{self.path}: no suite has data of the hash {data_hash!r}")
+
+    @functools.cached_property
+    def _suites(self) -> tuple[Suite, ...]:
+        values = self.values
+        parts = {MAIN_SUITE: values} if "quantizers" in values else {}
+        parts |= values.get("suites", {})
+        made = {name: self._entries(part) for name, part in parts.items()}
+        seeds: dict[str, tuple[int, ...]] = {}
+        for subjects in made.values():
+            for subject in subjects:
+                seeds[subject.id] = max(seeds.get(subject.id, ()), subject.seeds, key=len)
         result = []
-        for name, entry in self.values["quantizers"].items():
-            tokenizer = merge(self.values["tokenizer"], entry.get("tokenizer", {}))
+        for name, own in made.items():
+            part = parts[name]
+            subjects = tuple(dataclasses.replace(subject, seeds=seeds[subject.id]) for subject in own)
+            generators = generator_entries.resolve({**values, **part}, {subject.name: subject for subject in subjects})
+            result.append(Suite(name, part.get("title", name), part.get("table"), subjects, tuple(generators)))
+        return tuple(result)
+
+    def _entries(self, part: dict[str, Any]) -> list[Subject]:
+        """The quantizer entries of the top level or of a suite."""
+        result = []
+        for name, entry in part["quantizers"].items():
+            tokenizer = merge(part["tokenizer"], entry.get("tokenizer", {}))
             quantizer = {key: entry[key] for key in ("method", "module", "parameters") if key in entry}
             if "module" in quantizer:
                 # A changed file is another method: it gets paths of its own, and only its jobs run.
                 quantizer["module_sha256"] = sha256(self.path.parent / quantizer["module"])
             spec = {
-                "data": self._data(),
+                "data": self._data(part["data"]),
                 "tokenizer": tokenizer,
                 "quantizer": quantizer,
                 "seed": self.values["seed"],
@@ -86,14 +177,6 @@ class Configuration:
             seeds = 1 if "released" in entry else entry.get("seeds", self.values["seeds"])
             result.append(Subject(name, spec, tuple(range(seeds))))
         return result
-
-    def subject(self, id_or_name: str) -> Subject:
-        """A subject by id or name. Raises BadInput that lists the known ones."""
-        subjects = self.subjects()
-        for subject in subjects:
-            if id_or_name in (subject.id, subject.name):
-                return subject
-        raise BadInput(f"{self.path}: no quantizer entry {id_or_name!r}; there are {', '.join(s.id for s in subjects)}")
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +194,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<` brings keys that others may override
+                continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 line = key_node.start_mark.line + 1
@@ -143,14 +228,40 @@ def from_values(values: Any, path: Path) -> Configuration:
     validator = _validator(tuple(extensions.find("source")), tuple(extensions.find("codec")))
     error = next(iter(sorted(validator.iter_errors(values), key=lambda e: (len(e.absolute_path), str(e.path)))), None)
     if error is not None:
-        raise BadInput(f"{path}: {_explain(error)}")
+        raise BadInput(f"{path}: {explain(error)}")
+    if "quantizers" not in values and "suites" not in values:
+        raise BadInput(f"{path}: the file needs `quantizers:`, or `suites:` with quantizers of their own")
+    if "quantizers" in values:
+        _check_entries(validator, path, "", values)
+    for name, suite in values.get("suites", {}).items():
+        _complete_suite(validator, path, name, values)
+        _check_entries(validator, path, f"suites.{name}.", {**values, **suite})
+    return Configuration(path, values)
+
+
+def _complete_suite(validator: Any, path: Path, name: str, values: dict[str, Any]) -> None:
+    """Fills the sections that a suite may override with the top level's. Raises BadInput on a value not allowed."""
+    suite = values["suites"][name]
+    if name == MAIN_SUITE and "quantizers" in values:
+        raise BadInput(f"{path}: suites.{name}: the top level's quantizers have this name; choose another")
+    for section in SUITE_SECTIONS:
+        suite[section] = merge(values[section], suite[section])
+    merged = {**values, "suites": {}, **{section: suite[section] for section in SUITE_SECTIONS}}
+    for error in validator.iter_errors(merged):
+        if error.absolute_path and error.absolute_path[0] in SUITE_SECTIONS:
+            raise BadInput(f"{path}: suites.{name}.{explain(error)}")
+
+
+def _check_entries(validator: Any, path: Path, prefix: str, values: dict[str, Any]) -> None:
+    """Raises BadInput on a quantizer entry of the top level or a suite that is not allowed."""
     for name, entry in values["quantizers"].items():
+        where = f"{prefix}quantizers.{name}"
         merged = {**values, "quantizers": {}, "tokenizer": merge(values["tokenizer"], entry["tokenizer"])}
         for error in validator.iter_errors(merged):
             if error.absolute_path and error.absolute_path[0] == "tokenizer":
-                raise BadInput(f"{path}: quantizers.{name}.{_explain(error)}")
-        _check_quantizer(path, name, entry)
-    return Configuration(path, values)
+                raise BadInput(f"{path}: {where}.{explain(error)}")
+        _check_quantizer(path, where, entry)
+    generator_entries.check(validator, path, prefix, values)
 
 
 def _load_extensions(values: Any, path: Path) -> None:
@@ -170,11 +281,11 @@ def _unshared(value: Any) -> Any:
     return [_unshared(part) for part in value] if isinstance(value, list) else value
 
 
-def _check_quantizer(path: Path, name: str, entry: dict[str, Any]) -> None:
+def _check_quantizer(path: Path, where: str, entry: dict[str, Any]) -> None:
     from latticebench.quantizers import registry
 
     if ("method" in entry) == ("module" in entry):
-        raise BadInput(f"{path}: quantizers.{name} needs either `method:` or `module:`, not both")
+        raise BadInput(f"{path}: {where} needs either `method:` or `module:`, not both")
     try:
         if "module" in entry:
             module = Path(entry["module"])
@@ -183,7 +294,7 @@ def _check_quantizer(path: Path, name: str, entry: dict[str, Any]) -> None:
             cls = registry.method(entry["method"])
         registry.parse_parameters(cls, entry["parameters"])
     except BadInput as error:
-        raise BadInput(f"{path}: quantizers.{name}: {error}") from error
+        raise BadInput(f"{path}: {where}: {error}") from error
 
 
 @functools.cache
@@ -257,7 +368,8 @@ def _validator(sources: tuple[str, ...], codecs: tuple[str, ...]) -> Any:
     return jsonschema.validators.extend(base, {"properties": fill_defaults})(_extended(sources, codecs))
 
 
-def _explain(error: Any) -> str:
+def explain(error: Any) -> str:
+    """A schema error as one line that names the key, the value and what is allowed."""
     where = ".".join(map(str, error.absolute_path)) or "the file"
     if error.validator == "additionalProperties":
         allowed = sorted(error.schema.get("properties", {}))
