@@ -1,5 +1,5 @@
 # make run                    the benchmark of config/embedded.yaml
-# make run CONFIG=my.yaml     another configuration
+# make run CONFIG=my.yaml     another configuration; SUITE=NAME runs one of its suites alone
 # make test                   the test suite
 CONFIG ?= config/embedded.yaml
 PYTHON ?= python3
@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: run test setup docs lock clean
 
 run: $(VENV)/.installed
-	@. $(VENV)/bin/activate && latticebench config $(CONFIG) && snakemake --configfile $(CONFIG)
+	@. $(VENV)/bin/activate && latticebench config $(CONFIG) && snakemake --configfile $(CONFIG) $(if $(SUITE),--config suite=$(SUITE))
 
 test: $(VENV)/.installed
 	@. $(VENV)/bin/activate && OMP_NUM_THREADS=1 python -m pytest -n 2

@@ -212,10 +212,12 @@ class _Writer:
 
 @click.command()
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="Configuration file.")
+@click.option("--data", "data_hash", help="Hash of one suite's data; default: the top level's.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder that receives the arrays.")
-def command(config: Path, out: Path) -> None:
+def command(config: Path, data_hash: str | None, out: Path) -> None:
     """Prepares a configuration's images."""
-    manifest = prepare(configurations.load(config), out)
+    loaded = configurations.load(config)
+    manifest = prepare(loaded if data_hash is None else loaded.with_data(data_hash), out)
     counts = ", ".join(f"{part['images']} {split}" for split, part in manifest["splits"].items())
     log.info("%s: %s images prepared, %d left out as unusable", manifest["name"], counts, len(manifest["bad"]))
 

@@ -9,11 +9,17 @@ from latticebench.errors import LatticebenchError
 CONFIG_FILE = str((workflow.configfiles or ["config/embedded.yaml"])[0])
 try:
     CONFIG = configuration.load(CONFIG_FILE)
+    # `--config suite=NAME` makes that suite's targets alone.
+    CHOSEN = (
+        CONFIG.suite(str(config["suite"])).subjects
+        if "suite" in config
+        else CONFIG.subjects()
+    )
 except LatticebenchError as error:
     raise WorkflowError(str(error))
 
 ROOT = f"results/{CONFIG.name}"
-DATA = f"{ROOT}/data/{CONFIG.data_hash}"
+DATA = f"{ROOT}/data/{CONFIG.data_hash}"  # the top level's; subjects of suites may have others
 JOBS = CONFIG.values["jobs"]
 # The interpreter that runs Snakemake runs the jobs, whatever the shell's PATH says. `exec` makes the
 # job a direct child, so that it ends with the scheduler (latticebench/commands.py).
@@ -23,6 +29,12 @@ RUN = f"{SCHEDULER}={os.getpid()} exec {sys.executable} -m"
 wildcard_constraints:
     seeds=r"\d+(-\d+)?",
     subject="[a-z0-9-]+",
+    data="[0-9a-f]{8}",
+
+
+def data_of(wildcards):
+    """The folder of the prepared data of a subject."""
+    return f"{ROOT}/data/{CONFIG.subject(wildcards.subject).data_hash}"
 
 
 def seed_groups(subject):
@@ -39,9 +51,15 @@ def made(stage):
     """The manifests of a stage that has one job a subject and group of seeds."""
     return [
         f"{ROOT}/records/{subject.id}/{stage}-{seeds}.json"
-        for subject in CONFIG.subjects()
+        for subject in CHOSEN
         for seeds in seed_groups(subject)
     ]
+
+
+def codecs():
+    """The manifest of the classical codecs, which code the top level's data: where a chosen subject has those."""
+    used = any(subject.data_hash == CONFIG.data_hash for subject in CHOSEN)
+    return [f"{ROOT}/records/codecs/made.json"] if used else []
 
 
 onstart:

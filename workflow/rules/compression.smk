@@ -1,6 +1,6 @@
 rule compression:
     input:
-        data=f"{DATA}/manifest.json",
+        data=lambda wildcards: f"{data_of(wildcards)}/manifest.json",
         tokenizers=f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
     output:
         f"{ROOT}/records/{{subject}}/made-compression-{{seeds}}.json",
@@ -12,12 +12,13 @@ rule compression:
         mem_mb=JOBS["mem_mb"],
         runtime=240,
     params:
+        data=data_of,
         compression=CONFIG.values["compression"],
     message:
         "Coding and decoding with {wildcards.subject}, seeds {wildcards.seeds}"
     shell:
         "{RUN} evaluation.compression --config {CONFIG_FILE} --subject {wildcards.subject}"
-        " --seeds {wildcards.seeds} --data {DATA} --root {ROOT} > {log} 2>&1"
+        " --seeds {wildcards.seeds} --data {params.data} --root {ROOT} > {log} 2>&1"
 
 
 rule codecs:

@@ -1,10 +1,9 @@
 rule data:
     output:
-        manifest=f"{DATA}/manifest.json",
-        train=f"{DATA}/train.npy",
-        eval=f"{DATA}/eval.npy",
+        manifest=f"{ROOT}/data/{{data}}/manifest.json",
+        eval=f"{ROOT}/data/{{data}}/eval.npy",
     log:
-        f"{ROOT}/logs/data.log",
+        f"{ROOT}/logs/data/{{data}}.log",
     threads: 1
     resources:
         mem_mb=2000,
@@ -12,4 +11,5 @@ rule data:
     message:
         "Preparing the images"
     shell:
-        "{RUN} latticebench.data.prepare --config {CONFIG_FILE} --out {DATA} > {log} 2>&1"
+        "{RUN} latticebench.data.prepare --config {CONFIG_FILE} --data {wildcards.data}"
+        " --out {ROOT}/data/{wildcards.data} > {log} 2>&1"

@@ -1,6 +1,6 @@
 rule judge:
     input:
-        data=f"{DATA}/manifest.json",
+        data=lambda wildcards: f"{data_of(wildcards)}/manifest.json",
         tokenizers=f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
     output:
         f"{ROOT}/records/{{subject}}/made-{{seeds}}.json",
@@ -12,9 +12,10 @@ rule judge:
         mem_mb=JOBS["mem_mb"],
         runtime=240,
     params:
+        data=data_of,
         evaluation=CONFIG.section("evaluation"),
     message:
         "Judging {wildcards.subject}, seeds {wildcards.seeds}"
     shell:
         "{RUN} evaluation.judge --config {CONFIG_FILE} --subject {wildcards.subject}"
-        " --seeds {wildcards.seeds} --data {DATA} --root {ROOT} > {log} 2>&1"
+        " --seeds {wildcards.seeds} --data {params.data} --root {ROOT} > {log} 2>&1"

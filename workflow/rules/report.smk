@@ -2,7 +2,7 @@ rule report:
     input:
         made("made"),
         made("made-compression"),
-        f"{ROOT}/records/codecs/made.json",
+        codecs(),
         f"{ROOT}/records/geometry/made.json",
     output:
         f"{ROOT}/report/index.html",

@@ -2,7 +2,7 @@
 # outputs of interrupted jobs, and a finished seed must survive the failure of the next one.
 rule tokenizer:
     input:
-        f"{DATA}/manifest.json",
+        lambda wildcards: f"{data_of(wildcards)}/manifest.json",
     output:
         f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
     log:
@@ -13,6 +13,7 @@ rule tokenizer:
         mem_mb=JOBS["mem_mb"],
         runtime=JOBS["runtime"],
     params:
+        data=data_of,
         # Released weights are fetched and converted where others are trained.
         job=lambda wildcards: (
             "latticebench.published.make"
@@ -23,4 +24,4 @@ rule tokenizer:
         "Tokenizer {wildcards.subject}, seeds {wildcards.seeds}"
     shell:
         "{RUN} {params.job} --config {CONFIG_FILE} --subject {wildcards.subject}"
-        " --seeds {wildcards.seeds} --data {DATA} --out {ROOT} > {log} 2>&1"
+        " --seeds {wildcards.seeds} --data {params.data} --out {ROOT} > {log} 2>&1"
