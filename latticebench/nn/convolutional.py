@@ -9,12 +9,11 @@ import dataclasses
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from latticebench.errors import BadInput
+from latticebench.nn.checkpointing import Checkpointed
 
 EPS = 1e-6
 """Of every group norm."""
@@ -177,18 +176,7 @@ def _middle(options: Convolutional) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class _Checkpointed(nn.Module):
-    """Runs its stages; in training it may keep only their inputs and compute the rest again for the gradient."""
-
-    gradient_checkpointing: bool = False
-
-    def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
-        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(stage, x, use_reentrant=False)
-        return stage(x)
-
-
-class ConvolutionalEncoder(_Checkpointed):
+class ConvolutionalEncoder(Checkpointed):
     """Images (B, 3, H, W) -> features (B, latent, H/stride, W/stride)."""
 
     def __init__(self, options: Convolutional) -> None:
@@ -218,7 +206,7 @@ class ConvolutionalEncoder(_Checkpointed):
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
-class ConvolutionalDecoder(_Checkpointed):
+class ConvolutionalDecoder(Checkpointed):
     """Features (B, latent, h, w) -> images (B, 3, h·stride, w·stride), not clamped. Its first level is the lowest."""
 
     def __init__(self, options: Convolutional) -> None:

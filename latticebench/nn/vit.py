@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latticebench.errors import BadInput
+from latticebench.nn.checkpointing import Checkpointed
 
 
 def to_patches(images: Tensor, patch: int) -> Tensor:
@@ -54,7 +55,7 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class GridTransformer(nn.Module):
+class GridTransformer(Checkpointed):
     """Token vectors (B, h·w, inputs) -> (B, h·w, outputs) through blocks with learned positions.
 
     Positions are learned on a `grid` x `grid` square and resampled bicubically for other sizes.
@@ -75,7 +76,7 @@ class GridTransformer(nn.Module):
     def forward(self, x: Tensor, h: int, w: int) -> Tensor:
         x = self.norm_in(self.embed(x) + self._positions(h, w))
         for block in self.blocks:
-            x = block(x)
+            x = self._stage(block, x)
         return self.head(self.norm_out(x))
 
     def _positions(self, h: int, w: int) -> Tensor:

@@ -22,6 +22,7 @@ class Output(NamedTuple):
 class Tokenizer(nn.Module):
     """A subclass sets `quantizer`, `stride` and `image_size`, and implements the three methods below.
 
+    pixel_unit: what pixels in [0, 1] are divided by inside, (1, 3, 1, 1) or a number; ℓ1 is measured in it.
     stride: pixels a token side. image_size: side in pixels that it was made for; other multiples of the stride
     may be given. metadata: what tokenizer.json says (subject, seed, spec, data, fingerprint, cost of training).
     """
@@ -31,6 +32,7 @@ class Tokenizer(nn.Module):
     quantizer: Quantizer
     stride: int
     image_size: int
+    pixel_unit: Tensor | float
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,6 +51,12 @@ class Tokenizer(nn.Module):
     def decode_features(self, features: Tensor) -> Tensor:
         """Code vectors, or their sum over scales, (B, h, w, d) -> images clamped to [0, 1]."""
         raise NotImplementedError
+
+    def initialize(self, images: Tensor, quantized_images: int) -> None:
+        """Sets what depends on training images (N, 3, image_size, image_size), before step 0. Default: nothing.
+
+        quantized_images: how many of them may be quantized for it.
+        """
 
     # What follows for a single scale, and is overridden by multi-scale tokenizers --------------------
 

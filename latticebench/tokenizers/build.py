@@ -57,9 +57,17 @@ def _around(quantizer: Quantizer, tokenizer: dict[str, Any], image_size: int, se
     if kind == paper_vit.PaperViTTokenizer.architecture:
         return paper_vit.PaperViTTokenizer(quantizer, image_size, _options(paper_vit.Architecture, tokenizer))
     if kind in (convolutional.ConvolutionalTokenizer.architecture, convolutional.MultiScaleTokenizer.architecture):
-        options = convolutional.Architecture.from_definition(tokenizer)
+        options = convolutional.Architecture.from_definition(_completed(tokenizer, kind, quantizer.dim))
         return convolutional.build(quantizer, image_size, options)
     raise BadInput(f"tokenizer.architecture: unknown kind {kind!r}")
+
+
+def _completed(tokenizer: dict[str, Any], kind: str, dim: int) -> dict[str, Any]:
+    """A configuration's section as a definition: it names a schedule of scales for one scale too, and may leave the
+    latent to the quantizer."""
+    network = tokenizer["network"]
+    scales = tokenizer.get("scales") if kind == convolutional.MultiScaleTokenizer.architecture else None
+    return {**tokenizer, "network": {**network, "latent": network["latent"] or dim}, "scales": scales}
 
 
 def _options(kind: type, values: dict[str, Any]) -> Any:

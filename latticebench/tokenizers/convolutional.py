@@ -2,12 +2,13 @@
 
 One class covers the equal-budget backbone of LGQ (arXiv:2602.16086) and the released tokenizers of VAR,
 Infinity, Infinity-CC, Open-MAGVIT2, SimVQ and LlamaGen; `latticebench.nn.convolutional` says how they
-differ. Inside, pixels lie in [-1, 1].
+differ.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from latticebench.errors import BadInput
@@ -16,6 +17,9 @@ from latticebench.quantizers import Quantizer
 from latticebench.quantizers.base import MAX_INDEX_SIZE
 from latticebench.tokenizers.base import Output, Tokenizer
 from latticebench.tokenizers.residual_scales import ResidualScales, Scales
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +30,14 @@ class Architecture:
         None for neither, the two are equal then
     latent_norm: a group norm right before the quantizer, as in the equal-budget comparison
     scales: the schedule of a multi-scale residual tokenizer; None for one scale
+    pixels: what the networks see: pixels in [-1, 1], or with ImageNet's mean and deviation taken off
     """
 
     network: Convolutional
     projection: int | None = None
     latent_norm: bool = False
     scales: Scales | None = None
+    pixels: Literal["signed", "imagenet"] = "signed"
 
     @classmethod
     def from_definition(cls, definition: dict[str, Any]) -> "Architecture":
@@ -43,6 +49,7 @@ class Architecture:
             projection=definition.get("projection"),
             latent_norm=definition.get("latent_norm", False),
             scales=Scales(**{**scales, "sides": tuple(scales["sides"])}) if scales else None,
+            pixels=definition.get("pixels", "signed"),
         )
 
 
@@ -81,14 +88,26 @@ class ConvolutionalTokenizer(Tokenizer):
 
     def encode_features(self, images: Tensor) -> Tensor:
         self.check_images(images)
-        features = self.latent_norm(self.project(self.encoder(images * 2 - 1)))
+        features = self.latent_norm(self.project(self.encoder(self._inside(images))))
         return features.permute(0, 2, 3, 1).contiguous()
 
     def decode_features(self, features: Tensor) -> Tensor:
         return self._decode(features).clamp(0, 1)
 
     def _decode(self, features: Tensor) -> Tensor:
-        return (self.decoder(self.unproject(features.permute(0, 3, 1, 2).contiguous())) + 1) / 2
+        pixels = self.decoder(self.unproject(features.permute(0, 3, 1, 2).contiguous()))
+        if self.options.pixels == "signed":
+            return (pixels + 1) / 2
+        return pixels * self.pixel_unit + _channels(IMAGENET_MEAN, pixels)
+
+    @property
+    def pixel_unit(self) -> Tensor | float:
+        return 0.5 if self.options.pixels == "signed" else _channels(IMAGENET_DEVIATION, self.decoder.conv_in.weight)
+
+    def _inside(self, images: Tensor) -> Tensor:
+        if self.options.pixels == "signed":
+            return images * 2 - 1
+        return (images - _channels(IMAGENET_MEAN, images)) / self.pixel_unit
 
     def definition(self) -> dict[str, Any]:
         """What `tokenizers.load` needs to build the module again."""
@@ -173,13 +192,12 @@ def build(quantizer: Quantizer, image_size: int, options: Architecture) -> Convo
     return kind(quantizer, image_size, options)
 
 
+def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).reshape(1, 3, 1, 1)
+
+
 def _projections(latent: int, dim: int, kernel: int | None) -> tuple[nn.Module, nn.Module]:
     if kernel is None:
         return nn.Identity(), nn.Identity()
     padding = kernel // 2
     return nn.Conv2d(latent, dim, kernel, padding=padding), nn.Conv2d(dim, latent, kernel, padding=padding)
-
-
-def set_gradient_checkpointing(tokenizer: ConvolutionalTokenizer, on: bool) -> None:
-    """Whether training computes the levels again for the gradient instead of keeping their inner values."""
-    tokenizer.encoder.gradient_checkpointing = tokenizer.decoder.gradient_checkpointing = on

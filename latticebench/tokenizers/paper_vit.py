@@ -34,6 +34,7 @@ class PaperViTTokenizer(Tokenizer):
     """Patches -> transformer -> linear -> quantizer -> linear -> transformer -> tanh layer -> patches."""
 
     architecture = "paper-vit"
+    pixel_unit = 0.5
 
     def __init__(self, quantizer: Quantizer, image_size: int, options: Architecture) -> None:
         super().__init__()

@@ -60,6 +60,11 @@ class ViTTokenizer(Tokenizer):
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
 
+    @property
+    def pixel_unit(self) -> Tensor:
+        """The training pixels' deviation a channel, (1, 3, 1, 1)."""
+        return self.pixel_std
+
     def forward(self, images: Tensor) -> Output:
         quantized = self.quantizer(self.encode_features(images))
         return Output(self._decode(quantized.vectors), quantized)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from latticebench.errors import BadInput
+from latticebench.nn.checkpointing import set_gradient_checkpointing
 from latticebench.nn.convolutional import Convolutional, ConvolutionalDecoder, ConvolutionalEncoder, depth_to_space
 from latticebench.quantizers import create
 from latticebench.tokenizers.convolutional import (
@@ -11,7 +12,6 @@ from latticebench.tokenizers.convolutional import (
     ConvolutionalTokenizer,
     MultiScaleTokenizer,
     build,
-    set_gradient_checkpointing,
 )
 from latticebench.tokenizers.paper_vit import Architecture as ViT
 from latticebench.tokenizers.paper_vit import PaperViTTokenizer
