@@ -21,8 +21,11 @@ def command(file: Path | None, keys: bool) -> None:
     subjects = config.subjects()
     trainings = sum(len(subject.seeds) for subject in subjects)
     source = config.values["data"]["source"]
+    named = [suite.name for suite in config.suites() if suite.name != configuration.MAIN_SUITE]
+    suites = f" in the suites {', '.join(named)}" if named else ""
     click.echo(
-        f"{file}: {len(subjects)} quantizers, {trainings} trainings on {source}; results go to results/{config.name}"
+        f"{file}: {len(subjects)} quantizers{suites}, {trainings} trainings on {source};"
+        f" results go to results/{config.name}"
     )
 
 

@@ -1,5 +1,7 @@
 """Runs of the real workflow in a folder of their own."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -38,3 +40,27 @@ def results(folder: Path) -> dict[str, dict[str, object]]:
     """Every record below `folder`, without the fields that depend on the machine."""
     paths = sorted(path for path in folder.glob("results/*/records/**/*.json") if not path.name.startswith("made"))
     return {str(path.relative_to(folder)): records.read(path).comparable() for path in paths}
+
+
+def outputs(folder: Path, config: Path, **values: str) -> dict[str, str]:
+    """Every output that a run in `folder` would make, with its rule; in this process.
+
+    values: what `--config` would say. Raises snakemake's WorkflowError where the command would stop.
+    """
+    from snakemake.api import SnakemakeApi
+    from snakemake.settings.enums import Quietness
+    from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
+
+    folder.mkdir(parents=True, exist_ok=True)
+    before = Path.cwd()
+    settings = ConfigSettings(config=values, configfiles=[config.resolve()])
+    try:
+        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+            workflow = api.workflow(ResourceSettings(cores=1), settings, snakefile=ROOT / "Snakefile", workdir=folder)
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text):
+                workflow.dag().summary()
+    finally:
+        os.chdir(before)
+    lines = [line.split("\t") for line in text.getvalue().splitlines() if "\t" in line]
+    return {line[0]: line[lines[0].index("rule")] for line in lines[1:]}

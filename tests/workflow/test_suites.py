@@ -1,0 +1,55 @@
+"""A suite can be run alone; each of its subjects has the data that it asks for."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.exceptions import WorkflowError
+
+from latticebench import configuration
+from tests.workflow.runs import SMOKE, outputs
+
+ENTRIES = {"identity": {"method": "identity"}, "fsq": {"method": "fsq", "parameters": {"levels": [8, 8]}}}
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    values = yaml.safe_load(SMOKE.read_text()) | {"compression": {}}
+    values["suites"] = {
+        "small": {"quantizers": {**ENTRIES, "lfq": values["quantizers"]["lfq"]}},
+        "large": {"data": {"size": 64}, "quantizers": ENTRIES},
+    }
+    del values["quantizers"]
+    path = tmp_path_factory.mktemp("suites") / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_all_suites_or_one(tmp_path: Path, config_file: Path) -> None:
+    config = configuration.load(config_file)
+    all_of_them = outputs(tmp_path, config_file)
+    large = outputs(tmp_path, config_file, suite="large")
+    tokenizers = {name for name, rule in all_of_them.items() if rule == "tokenizer"}
+    assert tokenizers == {f"results/smoke/tokenizers/{s.id}/made-0.json" for s in config.subjects()}
+    chosen = config.suite("large").subjects
+    assert {name for name, rule in large.items() if rule == "tokenizer"} == {
+        f"results/smoke/tokenizers/{s.id}/made-0.json" for s in chosen
+    }
+    folder = f"results/smoke/data/{chosen[0].data_hash}"
+    assert {name for name, rule in large.items() if rule == "data"} == {f"{folder}/manifest.json", f"{folder}/eval.npy"}
+    assert "codecs" not in large.values(), "they code the top level's images, which no entry of the suite has"
+    assert "codecs" in all_of_them.values() and "results/smoke/report/index.html" in large
+
+
+def test_one_suite_has_the_paths_of_a_file_without_suites(tmp_path: Path, config_file: Path) -> None:
+    values = yaml.safe_load(config_file.read_text())
+    values |= values.pop("suites")["small"]
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(yaml.safe_dump(values))
+    assert outputs(tmp_path, plain) == outputs(tmp_path, config_file, suite="small")
+
+
+def test_an_unknown_suite_stops_before_any_job(tmp_path: Path, config_file: Path) -> None:
+    with pytest.raises(WorkflowError, match=r"no suite 'larger'; there are large, small; did you mean 'large'"):
+        outputs(tmp_path, config_file, suite="larger")
+    assert not (tmp_path / "results").exists()
