@@ -1,7 +1,8 @@
 """Spherical Leech quantization on the true lattice: arXiv:2512.14697, with the first shell of Λ24.
 
 The whole shell is searched by structure and decoded from a table that all instances share; a subset
-of it is searched by tiled dense products. `latticebench.lattices.leech` states the row order.
+of it is searched by tiled dense products. `latticebench.lattices.leech` states the row order. The digits
+of a code are its 24 coordinates before scaling, −4 to 4, counted from 0: few of the 9^24 strings are codes.
 """
 
 import dataclasses
@@ -21,6 +22,10 @@ PAPER = Reference(
 )
 
 
+LARGEST = 4
+"""Of the coordinates before scaling."""
+
+
 class LeechCodebook(FixedSphere):
     """One of the two Leech codebooks, whole or cut to a subset."""
 
@@ -34,6 +39,7 @@ class LeechCodebook(FixedSphere):
             else leech.subset(parameters.codebook_size, parameters.subset, parameters.seed)
         )
         self.whole = whole
+        self.register_buffer("rows", rows, persistent=False)
         points = torch.empty(0, leech.DIM) if whole else leech.vectors(rows, codebook=self.rows_of)
         self._set_up(points, parameters.normalize, parameters.tile_mb)
         self.codebook_size = len(rows)
@@ -44,6 +50,22 @@ class LeechCodebook(FixedSphere):
 
     def _vectors(self, indices: Tensor) -> Tensor:
         return leech.vectors(indices, codebook=self.rows_of) if self.whole else super()._vectors(indices)
+
+    @property
+    def digit_sizes(self) -> tuple[int, ...]:
+        return (2 * LARGEST + 1,) * leech.DIM
+
+    def to_digits(self, indices: Tensor) -> Tensor:
+        self.check_indices(indices)
+        return leech.coordinates(self.rows[indices], self.rows_of).long() + LARGEST
+
+    def from_digits(self, digits: Tensor) -> Tensor:
+        self.check_digits(digits)
+        rows = leech.index(digits.long() - LARGEST, self.rows_of)
+        indices = torch.searchsorted(self.rows, rows).clamp(max=self.codebook_size - 1)
+        if bool((self.rows[indices] != rows).any()):
+            raise ValueError(f"{self.name}: a digit string is a vector that the subset lacks")
+        return indices
 
     def definition(self) -> dict[str, Any]:
         return {"codebook": self.rows_of, "codebook_size": self.codebook_size, "rows": self.subset}

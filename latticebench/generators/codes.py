@@ -1,0 +1,113 @@
+"""Between what a head predicts and codes: targets of a loss, and draws.
+
+A full head has one logit a code. A factorised head has one softmax a digit; where every digit string is a code (bsq,
+fsq, products) digits are drawn apart, else (Leech) every code is scored by the sum of its digits' log-probabilities
+and the draw is from that joint, so that only codes are ever emitted.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from latticebench.errors import BadInput
+from latticebench.generators import heads, sampling
+from latticebench.quantizers import Quantizer
+
+MOST_JOINT = 2**22
+"""A constrained code with more codes than this cannot be scored code by code."""
+
+
+class Codes:
+    """The codes of a quantizer as a head of `digit_sizes` sees them.
+
+    digit_sizes: (K,) for one softmax over all codes, else the quantizer's digits. Raises BadInput where they are
+    neither, where nothing is quantized, or where codes are constrained and too many.
+    """
+
+    def __init__(self, quantizer: Quantizer, digit_sizes: tuple[int, ...]) -> None:
+        if not quantizer.quantizes:
+            raise BadInput(f"{quantizer.name} quantizes nothing, so there are no tokens to predict")
+        own = tuple(quantizer.digit_sizes)
+        if digit_sizes not in ((quantizer.codebook_size,), own):
+            raise BadInput(
+                f"the head predicts digits of sizes {digit_sizes[:4]}…, the tokenizer has {quantizer.codebook_size} codes"
+                f" of {len(own)} digits"
+            )
+        self.quantizer, self.sizes = quantizer, digit_sizes
+        self.full = len(digit_sizes) == 1
+        self.constrained = math.prod(digit_sizes) != quantizer.codebook_size
+        if self.constrained and quantizer.codebook_size > MOST_JOINT:
+            raise BadInput(
+                f"{quantizer.name}: {quantizer.codebook_size} of {math.prod(digit_sizes)} digit strings are codes; "
+                "they are too many to be scored one by one"
+            )
+        self._columns: Tensor | None = None
+
+    @property
+    def choices(self) -> int:
+        """Numbers a token that a draw has in memory."""
+        return self.quantizer.codebook_size if self.full or self.constrained else sum(self.sizes)
+
+    def targets(self, indices: Tensor) -> Tensor:
+        """indices (...) -> what the loss compares with: (...) for a full head, else digits (..., n)."""
+        return indices if self.full else self.quantizer.to_digits(indices)
+
+    def loss(self, head: torch.nn.Module, hidden: Tensor, indices: Tensor, z_weight: float) -> heads.HeadLoss:
+        """hidden (n, width) and indices (n,) -> the loss of a head. A full linear head never makes all logits."""
+        if self.full and isinstance(head, torch.nn.Linear):
+            return heads.linear_cross_entropy(hidden, head.weight, head.bias, indices, z_weight=z_weight)
+        targets = indices.unsqueeze(-1) if self.full else self.targets(indices)
+        return heads.digit_cross_entropy(head(hidden), self.sizes, targets, z_weight=z_weight)
+
+    def joint(self, logits: Tensor) -> Tensor:
+        """Logits (..., Σ sizes) -> log-probabilities of all codes (..., K), of digit strings: they need not add up to 1."""
+        parts = [part.log_softmax(dim=-1) for part in logits.split(self.sizes, dim=-1)]
+        flat = torch.cat(parts, dim=-1).flatten(0, -2)
+        # A bag a code, summed over its digits in order, a column a token: the same sum whatever the batch.
+        joint = functional.embedding_bag(self._digit_columns(logits.device), flat.T.contiguous(), mode="sum")
+        return joint.T.unflatten(0, logits.shape[:-1])
+
+    def draw(self, logits: Tensor, top_k: int, top_p: float, uniforms: sampling.Uniforms) -> Tensor:
+        """Logits (B, n, Σ sizes) -> indices (B, n) int64."""
+        if self.full:
+            return sampling.pick(logits, top_k, top_p, uniforms)
+        if self.constrained:
+            return sampling.pick(self.joint(logits), top_k, top_p, uniforms)
+        parts = logits.split(self.sizes, dim=-1)
+        digits = [sampling.pick(part, top_k, top_p, uniforms) for part in parts]
+        return self.quantizer.from_digits(torch.stack(digits, dim=-1))
+
+    def log_frequencies(self, indices: Tensor) -> Tensor:
+        """Log frequencies of the head's outputs (Σ sizes,) in indices of any shape, one added to each count."""
+        targets = self.targets(indices.flatten()).reshape(-1, len(self.sizes))
+        parts = []
+        for place, size in enumerate(self.sizes):
+            counts = torch.bincount(targets[:, place], minlength=size).double() + 1
+            parts.append(torch.log(counts / counts.sum()))
+        return torch.cat(parts)
+
+    def _digit_columns(self, device: torch.device) -> Tensor:
+        """(K, n): which of the head's outputs each digit of each code is."""
+        if self._columns is None or self._columns.device != device:
+            starts = torch.tensor([sum(self.sizes[:i]) for i in range(len(self.sizes))], device=device)
+            every = torch.arange(self.quantizer.codebook_size, device=device)
+            self._columns = self.quantizer.to_digits(every) + starts
+        return self._columns
+
+
+def check_classes(classes: int, class_ids: Tensor | None) -> None:
+    """Raises BadInput where a model of `classes` classes is to be trained on labels (N,) that are fewer or others."""
+    if not classes:
+        return
+    if class_ids is None:
+        raise BadInput(f"a model of {classes} classes needs labels, and the tokens have none")
+    labels = int(class_ids.max()) + 1 if len(class_ids) else 0
+    if labels > classes or int(class_ids.min()) < 0:
+        raise BadInput(
+            f"the tokens' labels run from {int(class_ids.min())} to {labels - 1}, the model has {classes} classes"
+        )
+    present = len(class_ids.unique())
+    if present < classes:
+        raise BadInput(f"a model of {classes} classes would be trained on tokens of {present} classes; lower `classes`")
