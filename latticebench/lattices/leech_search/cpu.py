@@ -37,6 +37,10 @@ _LEFT_OVER = turyn.LEFT_OVER
 _SIGN_GROUPS = turyn.SIGN_GROUPS
 _PAIRS = turyn.PAIRS
 _TRUSTED_GAP = turyn.TRUSTED_GAP
+_FLOOR = 1 - 2 * turyn.TRUSTED_GAP
+"""Share of the best value below which a candidate is out of the trusted gap, rounding included."""
+_FAR = 1e9
+"""Beyond every value: inputs are scaled to magnitudes below 1."""
 
 # Rows of the workspace, each WIDTH long: r and d of 3 blocks x 120 classes, then what they are made of.
 _R, _D = 0, 360
@@ -96,7 +100,7 @@ def _search(z, rows, unsure, order2, order3, words, pair, fours, zero_fours, ran
             elif group < _LEFT_OVER:
                 row, gap = _octad_row(work, lane, group, vector, octads, octad_rank)
             else:
-                row, gap = _left_over_row(vector, octads, left_octads)
+                row, gap = _left_over_row(vector, best * _FLOOR, octads, left_octads)
             rows[start + lane] = row
             gap = min(gap, best - work[_SECOND, lane])
             unsure[start + lane] = not gap > best * _TRUSTED_GAP
@@ -168,17 +172,27 @@ def _groups(work, zero_fours):
     second, group = best, best
     for coset in range(15):
         row = 8 * coset
-        for l1 in range(8):
-            r1, d1 = load(work, _R + row + l1), load(work, _D + row + l1)
-            value = splat(best, 0)
-            for l2 in range(8):
-                l3 = l1 ^ l2
-                r = (r1 + load(work, _R + 120 + row + l2)) + load(work, _R + 240 + row + l3)
-                d = largest(largest(d1, load(work, _D + 120 + row + l2)), load(work, _D + 240 + row + l3))
-                value = largest(value, r + d)
+        for l1 in range(0, 8, 2):  # two first labels and two second labels at a time: each load serves twice
+            d1, e1 = load(work, _D + row + l1), load(work, _D + row + l1 + 1)
+            value, other = splat(best, -_FAR), splat(best, -_FAR)
+            for l2 in range(0, 8, 2):
+                two, three = row + 120 + l2, row + 240 + (l1 ^ l2)
+                r2, s2 = load(work, _R + two), load(work, _R + two + 1)
+                d2, e2 = load(work, _D + two), load(work, _D + two + 1)
+                r3, s3 = load(work, _R + three), load(work, _R + three + 1)
+                d3, e3 = load(work, _D + three), load(work, _D + three + 1)
+                value = largest(value, (r2 + r3) + largest(d1, largest(d2, d3)))
+                value = largest(value, (s2 + s3) + largest(d1, largest(e2, e3)))
+                other = largest(other, (r2 + s3) + largest(e1, largest(d2, e3)))
+                other = largest(other, (s2 + r3) + largest(e1, largest(e2, d3)))
+            value = value + load(work, _R + row + l1)
+            other = other + load(work, _R + row + l1 + 1)
             second = largest(second, smallest(value, best))
             group = where_greater(value, best, splat(best, row + l1), group)
             best = largest(value, best)
+            second = largest(second, smallest(other, best))
+            group = where_greater(other, best, splat(best, row + l1 + 1), group)
+            best = largest(other, best)
     value = _left_over(work, zero_fours)
     second = largest(second, smallest(value, best))
     group = where_greater(value, best, splat(best, _LEFT_OVER), group)
@@ -222,23 +236,29 @@ def _left_over(work, zero_fours):
 @jit
 def _combination(work, lane, row, l1):
     """Best second label of a group, the gap to the next combination, the deciding block and the gap to the next."""
-    best, second, chosen = -1.0, -1.0, 0
+    best, second, chosen = -_FAR, -_FAR, 0
+    r1, d1 = work[_R + row + l1, lane], work[_D + row + l1, lane]
     for l2 in range(8):
         l3 = l1 ^ l2
-        r = work[_R + row + l1, lane] + work[_R + 120 + row + l2, lane] + work[_R + 240 + row + l3, lane]
-        d1, d2, d3 = work[_D + row + l1, lane], work[_D + 120 + row + l2, lane], work[_D + 240 + row + l3, lane]
-        value = r + max(max(d1, d2), d3)
-        if value > best:
-            best, second, chosen = value, best, l2
-        elif value > second:
-            second = value
-    l3 = l1 ^ chosen
-    d1, d2, d3 = work[_D + row + l1, lane], work[_D + 120 + row + chosen, lane], work[_D + 240 + row + l3, lane]
+        r = r1 + work[_R + 120 + row + l2, lane] + work[_R + 240 + row + l3, lane]
+        value = r + max(max(d1, work[_D + 120 + row + l2, lane]), work[_D + 240 + row + l3, lane])
+        second = max(second, min(best, value))
+        chosen = l2 if value > best else chosen
+        best = max(best, value)
+    d2, d3 = work[_D + 120 + row + chosen, lane], work[_D + 240 + row + (l1 ^ chosen), lane]
     most = max(max(d1, d2), d3)
-    least = min(min(d1, d2), d3)
     middle = max(min(d1, d2), min(max(d1, d2), d3))
     block = 0 if d1 == most else (1 if d2 == most else 2)
-    return chosen, block, min(best - second, most - middle if most > least else most - most)
+    return chosen, block, min(best - second, most - middle)
+
+
+@jit
+def _signed_sum(work, lane, block, word):
+    """Sum of a block's coordinates, signed by a word of eight bits."""
+    total = 0.0
+    for j in range(8):
+        total += work[_SIGNED + 16 * block + 2 * j + (word >> (7 - j) & 1), lane]
+    return total
 
 
 @jit
@@ -246,69 +266,62 @@ def _sign_row(work, lane, group, words, rank, order):
     """Class 3: the row, and the gap to the next code vector of the group."""
     coset, l1 = group >> 3, group & 7
     l2, holder, gap = _combination(work, lane, 8 * coset, l1)
-    labels = (l1, l2, l1 ^ l2)
-    total_rank, position = 0, 0
+    total_rank = 0
     for block in range(3):
-        word = words[8 * coset + labels[block]]
-        total = work[_SIGNED, lane] * 0
-        least, least2, most, most2 = total + 1e9, total + 1e9, total - 1e9, total - 1e9
-        at_least, at_most = 0, 0
-        for j in range(8):
-            y = work[_SIGNED + 16 * block + 2 * j + (word >> (7 - j) & 1), lane]
-            total += y
-            if y < least:
-                least, least2, at_least = y, least, j
-            elif y < least2:
-                least2 = y
-            if y > most:
-                most, most2, at_most = y, most, j
-            elif y > most2:
-                most2 = y
-        if block != holder:
-            gap = min(gap, 2 * abs(total))
-            upright = total > 0
-        else:
-            upper, lower = total - 4 * least, 4 * most - total
-            upright = upper > lower
-            position = order[8 * block + (at_least if upright else at_most)]
-            gap = min(gap, abs(upper - lower))
-            gap = min(gap, 4 * (least2 - least) if upright else 4 * (most - most2))
-        total_rank |= rank[block, word if upright else 255 - word]
-    return _CLASS3 + 4096 * position + total_rank, gap
+        word = words[8 * coset + (l1 if block == 0 else (l2 if block == 1 else l1 ^ l2))]
+        total = _signed_sum(work, lane, block, word)
+        upright = total > 0
+        size = 2 * abs(total)
+        total_rank |= rank[block, word if upright else 255 - word] if block != holder else 0
+        gap = min(gap, size) if block != holder else gap
+    word = words[8 * coset + (l1 if holder == 0 else (l2 if holder == 1 else l1 ^ l2))]
+    total = _signed_sum(work, lane, holder, word)
+    least, most = _FAR, -_FAR
+    for j in range(8):
+        y = work[_SIGNED + 16 * holder + 2 * j + (word >> (7 - j) & 1), lane]
+        least, most = min(least, y), max(most, y)
+    upper, lower = total - 4 * least, 4 * most - total
+    word = word if upper > lower else 255 - word
+    first, second, position = _FAR, _FAR, 0
+    for j in range(8):
+        y = work[_SIGNED + 16 * holder + 2 * j + (word >> (7 - j) & 1), lane]
+        second = min(second, max(first, y))
+        position = j if y < first else position
+        first = min(first, y)
+    gap = min(min(gap, abs(upper - lower)), 4 * (second - first))
+    total_rank |= rank[holder, word]
+    return _CLASS3 + 4096 * order[8 * holder + position] + total_rank, gap
 
 
 @jit
 def _octad_value(vector, support):
     """Closed form of an octad: its best value and the gap to its next sign pattern."""
-    total = vector[0] * 0
-    least, least2 = total + 1e9, total + 1e9
+    total = 0.0
+    least, second = _FAR, _FAR
     minuses = 0
     for j in range(8):
         value = vector[support[j]]
         minuses += value < 0
         size = abs(value)
         total += size
-        if size < least:
-            least, least2 = size, least
-        elif size < least2:
-            least2 = size
-    if minuses & 1:
-        return 2 * total - 4 * least, 4 * (least2 - least)
-    return 2 * total, 4 * (least + least2)
+        second = min(second, max(least, size))
+        least = min(least, size)
+    odd = minuses & 1
+    return 2 * total - (4 * least if odd else 0.0), 4 * (second - least if odd else second + least)
 
 
 @jit
 def _octad_index(vector, octad, support):
     """Class 2: the row of an octad's best sign pattern."""
     pattern, minuses, at_least = 0, 0, 0
+    least = _FAR
     for j in range(8):
         value = vector[support[j]]
         pattern = 2 * pattern + (value >= 0)
         minuses += value < 0
-        if abs(value) < abs(vector[support[at_least]]):
-            at_least = j
-    if minuses & 1:
-        pattern ^= 128 >> at_least
+        at_least = j if abs(value) < least else at_least
+        least = min(least, abs(value))
+    pattern ^= 128 >> at_least if minuses & 1 else 0
     return 759 * (pattern >> 1) + octad
 
 
@@ -327,16 +340,22 @@ def _octad_row(work, lane, group, vector, octads, octad_rank):
 
 
 @jit
-def _left_over_row(vector, octads, left_octads):
-    """The row among the octads that miss a block, the blocks and class 4, and the gap to the next."""
-    best, second, inner = vector[0] * 0 - 1, vector[0] * 0 - 1, vector[0] * 0
-    chosen = 0
+def _left_over_row(vector, floor, octads, left_octads):
+    """The row among the octads that miss a block, the blocks and class 4, and the gap to the next.
+
+    Octads whose magnitudes cannot reach `floor` are passed over: it lies below what the gap is trusted to.
+    """
+    best, second, inner, chosen = -1.0, -1.0, 0.0, 0
     for octad in left_octads:
-        value, gap = _octad_value(vector, octads[octad])
-        if value > best:
-            best, second, inner, chosen = value, best, gap, octad
-        elif value > second:
-            second = value
+        bound = 0.0
+        for j in range(8):
+            bound += abs(vector[octads[octad, j]])
+        if 2 * bound >= floor:
+            value, gap = _octad_value(vector, octads[octad])
+            if value > best:
+                best, second, inner, chosen = value, best, gap, octad
+            elif value > second:
+                second = value
     first, next_one, third = -1.0, -1.0, -1.0
     at_first, at_next = 0, 0
     for i in range(24):
