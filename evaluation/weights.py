@@ -3,14 +3,11 @@
 What a file is called, where it is published and what its checksum is stands in checkpoints/registry.yaml.
 """
 
-import dataclasses
-import functools
 from collections.abc import Mapping
-from pathlib import Path
 
-from latticebench.errors import BadInput, Missing
-from latticebench.files import sha256
-from latticebench.weights import registry
+from latticebench.errors import Missing
+from latticebench.weights import local
+from latticebench.weights.local import File
 
 ENTRIES = {
     "inception": "inception-torch-fidelity",
@@ -22,35 +19,12 @@ ENTRIES = {
 """What the judge calls a file -> its entry in the registry."""
 
 
-@dataclasses.dataclass(frozen=True)
-class File:
-    """A file that was found and whose checksum is right. path: where. sha256: of its content."""
-
-    path: Path
-    sha256: str
-
-
 def find(name: str, paths: Mapping[str, str | None] | None = None) -> File:
     """The file `name` of ENTRIES: at `paths[name]` where that is given, else in checkpoints/.
 
-    Raises Missing with the command that would fetch it, and BadInput where the checksum is wrong: a metric
-    from other weights is another metric.
+    Raises Missing with the command that would fetch it, and BadInput where the checksum is wrong.
     """
-    known = _registry(registry.default_folder())
-    entry = known.entry(ENTRIES[name])
-    given = (paths or {}).get(name)
-    path = Path(given) if given else known.folder / entry.basename
-    if not path.is_file():
-        raise Missing(f"{shown(path)} is missing; fetch it: latticebench fetch {entry.name}")
-    found = _hashed(path, path.stat().st_mtime_ns, path.stat().st_size)
-    pin = known.pin(entry.name)
-    expected = pin["sha256"] if pin else entry.sha256_prefix
-    if expected and not found.startswith(expected):
-        raise BadInput(
-            f"{path}: sha256 begins with {found[: len(expected)]}, that of {entry.name} with {expected}; "
-            f"delete the file and fetch it: latticebench fetch {entry.name}"
-        )
-    return File(path, found)
+    return local.find(ENTRIES[name], (paths or {}).get(name))
 
 
 def available(name: str, paths: Mapping[str, str | None] | None = None) -> bool:
@@ -60,23 +34,3 @@ def available(name: str, paths: Mapping[str, str | None] | None = None) -> bool:
     except Missing:
         return False
     return True
-
-
-def shown(path: Path) -> str:
-    """A path as a record may say it: relative to the working folder or the project, else the name alone."""
-    for base in (Path.cwd(), Path(__file__).resolve().parents[1]):
-        if path.resolve().is_relative_to(base):
-            return path.resolve().relative_to(base).as_posix()
-    return path.name
-
-
-@functools.lru_cache
-def _registry(folder: Path) -> registry.Registry:
-    """The registry, validated once a process and not for every chunk of images."""
-    return registry.load(folder)
-
-
-@functools.lru_cache
-def _hashed(path: Path, modified: int, size: int) -> str:
-    """The hash of a file of this time and size: hashing half a gigabyte for every chunk of images takes longer."""
-    return sha256(path)
