@@ -72,6 +72,73 @@ _ALL = (
     Metric(
         "recall", "Recall", "", "higher", "Share of reference images inside the judged images' 3-neighbour manifold."
     ),
+    # Generation with the suite's own network, and likelihood
+    Metric(
+        "fd_insuite_generation",
+        "FD (in-suite), generation",
+        "",
+        "lower",
+        "Fréchet distance of the suite's own features, samples against training images.",
+    ),
+    Metric(
+        "precision_insuite",
+        "Precision (in-suite)",
+        "",
+        "higher",
+        "Share of samples inside the 3-neighbour manifold of training images, the suite's own features.",
+    ),
+    Metric(
+        "recall_insuite",
+        "Recall (in-suite)",
+        "",
+        "higher",
+        "Share of training images inside the samples' 3-neighbour manifold, the suite's own features.",
+    ),
+    Metric(
+        "bits_per_token",
+        "Bits per token",
+        "bits",
+        "lower",
+        "Cross-entropy of held-out tokens under the model, told the image's class.",
+    ),
+    Metric(
+        "bits_per_token_static",
+        "Bits per token, static",
+        "bits",
+        "lower",
+        "Cross-entropy of the same tokens under the frequencies of the training tokens.",
+    ),
+    Metric(
+        "bits_per_token_shuffled_labels",
+        "Bits per token, shuffled classes",
+        "bits",
+        None,
+        "Cross-entropy under the model, told the class of another image.",
+    ),
+    Metric(
+        "bits_per_pixel",
+        "Bits per pixel",
+        "bpp",
+        "lower",
+        "Bits of an image's tokens under the model, over its pixels.",
+        4,
+    ),
+    Metric(
+        "frequency_ratio_samples",
+        "Max. / min. frequency, samples",
+        "",
+        "lower",
+        "Frequency of the most used code over that of the least used of the used codes, tokens of the samples.",
+        0,
+    ),
+    Metric(
+        "frequency_ratio_data",
+        "Max. / min. frequency, data",
+        "",
+        "lower",
+        "The same in as many tokens of the training images.",
+        0,
+    ),
     # Use of the codebook
     Metric("codebook_size", "K", "", None, "Number of codes.", 0),
     Metric("tokens", "Tokens", "", None, "Number of tokens of the whole evaluation split.", 0),

@@ -51,6 +51,7 @@ _TF1 = {
     "resize": "299 x 299, bilinear, TF1 (no half-pixel centres)",
     "scaling": "(x − 128)/128 for x in 0..255",
 }
+_TRAINING = {"reference": "the training split's prepared images, centre crops of the samples' size"}
 _ADM = {"reference": "ADM's VIRTUAL batch of the training set (moments; 10,000 images for precision and recall)"}
 _SSIM = {
     "window": "Gaussian, 11 x 11, sigma 1.5",
@@ -214,6 +215,72 @@ _ALL = (
         "Only with itself: other records of this suite with the same weights hash, split and N. It is not an FID.",
         weights="insuite",
         identified=True,
+    ),
+    Protocol(
+        "fd-insuite-generation",
+        1,
+        ("fd_insuite_generation",),
+        {
+            **_UINT8,
+            **_TRAINING,
+            **_FRECHET,
+            "network": "the suite's own self-supervised network (evaluation/insuite), at most 64 features",
+            "scaling": "x in [0, 1]; resized inside the network",
+            "samples": "as many as the configuration says, in a seeded shuffled order",
+        },
+        "Only with itself: other records of this suite with the same weights hash, training images and number of "
+        "samples. It is not a gFID.",
+        weights="insuite",
+        identified=True,
+    ),
+    Protocol(
+        "prc-insuite",
+        1,
+        ("precision_insuite", "recall_insuite"),
+        {
+            **_UINT8,
+            **_TRAINING,
+            "network": "the suite's own self-supervised network (evaluation/insuite), at most 64 features",
+            "k": 3,
+            "sides": "precision: samples inside the training images' manifold; recall: the reverse",
+        },
+        "Only with itself at the same numbers of samples and training images: a frontier of one generator's settings.",
+        weights="insuite",
+        identified=True,
+    ),
+    Protocol(
+        "bits-per-token",
+        1,
+        ("bits_per_token", "bits_per_token_shuffled_labels", "bits_per_pixel"),
+        {
+            "formula": "−log2 of the model's probability of an image's tokens / tokens (or pixels), mean over images",
+            "tokens": "of the evaluation split, all scales",
+            "class": "the image's own; shuffled: that of another image, mean over 4 seeded permutations",
+            "constrained codes": "a factorised head counts the digit string, at least the bits of the code",
+        },
+        "Models of the tokens of one tokenizer on the same images. Per pixel also across tokenizers, beside their "
+        "distortion.",
+    ),
+    Protocol(
+        "bits-per-token-static",
+        1,
+        ("bits_per_token_static",),
+        {
+            "formula": "−log2 of the probability of an image's tokens / tokens, mean over images",
+            "prior": _PRIORS["static"] + "; all extracted views",
+            "tokens": "of the evaluation split, all scales",
+        },
+        "bits-per-token of the same tokenizer on the same images.",
+    ),
+    Protocol(
+        "frequency-ratio",
+        1,
+        ("frequency_ratio_samples", "frequency_ratio_data"),
+        {
+            "formula": "count of the most used code / count of the least used of the used codes",
+            "tokens": "of all samples; of the data: as many of the training split, the first view of evenly spread images",
+        },
+        "At the same number of tokens of the same codebook (after Figure 4 of arXiv:2512.14697).",
     ),
     Protocol(
         "fd-dinov2",
