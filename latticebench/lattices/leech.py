@@ -92,17 +92,22 @@ def coordinates(indices: Tensor, codebook: Codebook = "shell") -> Tensor:
 
 def vectors(indices: Tensor, codebook: Codebook = "shell") -> Tensor:
     """indices (...) int64 -> unit vectors (..., 24) float32. Raises IndexError outside [0, 196560)."""
-    return _vectors(torch.as_tensor(indices), codebook)
+    # The operator costs as much as a thousand rows, and only a graph needs it.
+    return (_operator if torch.compiler.is_compiling() else _vectors)(torch.as_tensor(indices), codebook)
 
 
-@torch.library.custom_op("latticebench::leech_vectors", mutates_args=())
-def _vectors(indices: Tensor, codebook: str) -> Tensor:
-    """One node in a compiled graph, which cannot hold the check of the range and the cached table."""
+def _vectors(indices: Tensor, codebook: Codebook) -> Tensor:
     indices = _checked(indices)
     return _unit(codebook, indices.device).index_select(0, indices.reshape(-1)).reshape(*indices.shape, DIM)
 
 
-@_vectors.register_fake
+@torch.library.custom_op("latticebench::leech_vectors", mutates_args=())
+def _operator(indices: Tensor, codebook: str) -> Tensor:
+    """One node in a compiled graph, which cannot hold the check of the range and the cached table."""
+    return _vectors(indices, codebook)
+
+
+@_operator.register_fake
 def _(indices: Tensor, codebook: str) -> Tensor:
     return indices.new_empty((*indices.shape, DIM), dtype=torch.float32)
 
@@ -199,9 +204,16 @@ def _checked(indices: Tensor) -> Tensor:
 @functools.cache
 def integers(codebook: Codebook) -> np.ndarray:
     """The cached, read-only table (196560, 24) int8 before scaling."""
-    table = coordinates(torch.arange(SIZE), codebook).numpy()
+    # In parts: the closed form takes about a kilobyte a row.
+    table = torch.cat([coordinates(rows, codebook) for rows in torch.arange(SIZE).split(8192)]).numpy()
     table.flags.writeable = False
     return table
+
+
+@functools.lru_cache(maxsize=8)
+def table(codebook: Codebook, device: torch.device) -> Tensor:
+    """The cached table (196560, 24) int8 before scaling, on a device. Not to be written to."""
+    return torch.from_numpy(integers(codebook).copy()).to(device)
 
 
 @functools.lru_cache(maxsize=8)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from latticebench.lattices import golay, leech
 from latticebench.lattices.leech_search import exact, turyn
-from latticebench.lattices.leech_search.door import power_of_two_scaled
+from latticebench.lattices.leech_search.scaling import power_of_two_scaled
 
 BACKENDS = ["dense", "structured", "numba"]
 CODEBOOKS = ["shell", "released"]

@@ -8,6 +8,7 @@ rows with a small gap are left to exact arithmetic.
 
 import functools
 import itertools
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from latticebench.lattices import leech
 from latticebench.lattices.leech_search import turyn
+from latticebench.lattices.leech_search.scaling import NOT_FINITE
 from latticebench.lattices.leech_search.simd import (
     WIDTH,
     jit,
@@ -52,6 +54,14 @@ _BEST, _SECOND, _GROUP = 1152, 1153, 1154
 _ROWS = 1155
 
 
+def power_of_two_scaled(flat: Tensor) -> Tensor:
+    """The twin of scaling.py's: rows (N, 24) scaled to a largest magnitude in [0.5, 1). Raises ValueError likewise."""
+    scaled = np.empty(flat.shape, flat.numpy().dtype)
+    if not _scale(flat.contiguous().numpy(), scaled):
+        raise ValueError(NOT_FINITE)
+    return torch.from_numpy(scaled)
+
+
 def nearest(z: Tensor, codebook: str) -> tuple[Tensor, Tensor]:
     """z (N, 24) float32 or float64 on the CPU -> rows (N,) int64, and (N,) bool where the gap is too small to trust."""
     z = z.contiguous().numpy()
@@ -75,6 +85,26 @@ def _arguments(codebook: str) -> tuple[np.ndarray, ...]:
         *(np.ascontiguousarray(a, dtype=np.int64) for a in (t.zero_fours, t.rank, t.octads)),
         *(np.ascontiguousarray(a, dtype=np.int64) for a in (t.octad_rank, t.left_octads)),
     )
+
+
+@jit
+def _scale(z, scaled):
+    """Writes the scaled rows; False where one holds NaN or infinity."""
+    for i in range(len(z)):
+        largest_one = abs(z[i, 0])
+        finite = True
+        for j in range(24):
+            size = abs(z[i, j])
+            finite &= size < math.inf
+            largest_one = max(largest_one, size)
+        if not finite:
+            return False
+        exponent = math.frexp(largest_one)[1]
+        half = -exponent // 2  # in two steps, because 2^-exponent of a subnormal number overflows
+        one, other = math.ldexp(1.0, half), math.ldexp(1.0, -exponent - half)
+        for j in range(24):
+            scaled[i, j] = z[i, j] * one * other
+    return True
 
 
 @jit

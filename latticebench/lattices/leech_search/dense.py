@@ -1,7 +1,5 @@
 """The readable reference: all inner products, tile by tile."""
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -16,7 +14,7 @@ BLOCK = 8192
 
 def nearest(z: Tensor, codebook: str) -> tuple[Tensor, Tensor]:
     """z (N, 24) float32 or float64 -> rows (N,) int64, and (N,) bool where the gap is too small to trust."""
-    table = _table(codebook, z.device)
+    table = leech.table(codebook, z.device)
     rows = torch.empty(len(z), dtype=torch.int64, device=z.device)
     unsure = torch.empty(len(z), dtype=torch.bool, device=z.device)
     for start in range(0, len(z), TILE):
@@ -31,8 +29,3 @@ def nearest(z: Tensor, codebook: str) -> tuple[Tensor, Tensor]:
         rows[start : start + TILE] = row
         unsure[start : start + TILE] = ~(best[:, 0] - best[:, 1] > best[:, 0] * TRUSTED_GAP)
     return rows, unsure
-
-
-@functools.lru_cache(maxsize=4)
-def _table(codebook: str, device: torch.device) -> Tensor:
-    return torch.from_numpy(leech.integers(codebook).copy()).to(device)

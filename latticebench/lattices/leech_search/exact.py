@@ -38,12 +38,13 @@ def nearest(z: Tensor, found: Tensor, codebook: str) -> Tensor:
 def _nearest(z: Tensor, found: Tensor, codebook: str) -> Tensor:
     coarse = torch.round(z * _COARSE) / _COARSE
     fine = torch.round((z - coarse) * _FINE) / _FINE
-    floor = (leech.coordinates(found, codebook) * coarse).sum(1) - _MARGIN
+    points = leech.table(codebook, z.device)
+    floor = (points[found] * coarse).sum(1) - _MARGIN
     tables = _tables(codebook, z.device)
     classes = (_class2(coarse, floor, tables), _class3(coarse, floor, tables), _class4(coarse, floor, tables))
     row, candidate, score = (torch.cat(parts) for parts in zip(*classes, strict=True))
     best = torch.full_like(floor, -torch.inf).scatter_reduce_(0, row, score, "amax")
-    score = (score - best[row]) + (leech.coordinates(candidate, codebook) * fine[row]).sum(1)
+    score = (score - best[row]) + (points[candidate] * fine[row]).sum(1)
     top = torch.full_like(floor, -torch.inf).scatter_reduce_(0, row, score, "amax")
     tied = score == top[row]
     lowest = torch.full((len(z),), leech.SIZE, dtype=torch.int64, device=z.device)
