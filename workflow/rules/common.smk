@@ -1,7 +1,7 @@
 import os
 import sys
 
-from latticebench import configuration, locks
+from latticebench import configuration, locks, warm
 from latticebench.commands import SCHEDULER
 from latticebench.errors import LatticebenchError
 
@@ -22,8 +22,9 @@ ROOT = f"results/{CONFIG.name}"
 DATA = f"{ROOT}/data/{CONFIG.data_hash}"  # the top level's; subjects of suites may have others
 JOBS = CONFIG.values["jobs"]
 # The interpreter that runs Snakemake runs the jobs, whatever the shell's PATH says. `exec` makes the
-# job a direct child, so that it ends with the scheduler (latticebench/commands.py).
-RUN = f"{SCHEDULER}={os.getpid()} exec {sys.executable} -m"
+# job a direct child, so that it ends with the scheduler (latticebench/commands.py). On this machine it
+# is forked from the run's warm process (latticebench/warm), elsewhere it is `python -m` of the same words.
+RUN = f"{SCHEDULER}={os.getpid()} exec {sys.executable} -I -S {warm.CLIENT}"
 
 
 wildcard_constraints:
@@ -63,11 +64,12 @@ def codecs():
 
 
 onstart:
-    global lock  # held until this process ends
+    global lock, jobs_server  # held until this process ends
     try:
         lock = locks.hold(f"{ROOT}/.lock", ROOT)
     except LatticebenchError as error:
         raise WorkflowError(str(error))
+    jobs_server = warm.start(JOBS["threads"]) if workflow.local_exec else None
 
 
 onsuccess:
