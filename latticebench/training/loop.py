@@ -115,11 +115,19 @@ class Result:
     resumed_from: int | None
 
 
+class Diverged(LatticebenchError):
+    """A loss or gradient that is not finite. step: the first such one. rows, seconds: log and time until then."""
+
+    def __init__(self, message: str, step: int, rows: list[dict[str, float]], seconds: float) -> None:
+        super().__init__(message)
+        self.step, self.rows, self.seconds = step, rows, seconds
+
+
 def train(task: Task, options: Options, saving: Saving, identity: dict[str, str]) -> Result:
     """Trains `task.model` in place, going on from the newest checkpoint of the same identity.
 
-    Raises BadInput on a checkpoint of another run; LatticebenchError on a loss that is not finite (naming the
-    step), a full disk, or SIGTERM or SIGINT (after writing a checkpoint).
+    Raises BadInput on a checkpoint of another run; Diverged on a loss that is not finite; LatticebenchError on a full
+    disk, or SIGTERM or SIGINT (after writing a checkpoint).
     """
     model = task.model
     device = next(model.parameters()).device
@@ -233,12 +241,15 @@ class _Run:
         return total
 
     def check_finite(self) -> None:
-        """Raises LatticebenchError naming the first step whose loss or gradient is not finite."""
+        """Raises Diverged naming the first step whose loss or gradient is not finite."""
         step = int(self._bad_step)
         if step >= 0:
-            raise LatticebenchError(
+            raise Diverged(
                 f"{self.task.name}: the loss or its gradient is not finite at step {step}; lower the learning rate or"
-                " tokenizer.training.clip_norm, or look at the terms in the log of a shorter run"
+                " training.clip_norm, or look at the terms in the log of a shorter run",
+                step,
+                self.rows,
+                self.seconds(),
             )
 
     def state(self, step: int, identity: dict[str, str]) -> checkpoint.State:
