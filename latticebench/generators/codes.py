@@ -79,14 +79,43 @@ class Codes:
         digits = [sampling.pick(part, top_k, top_p, uniforms) for part in parts]
         return self.quantizer.from_digits(torch.stack(digits, dim=-1))
 
-    def log_frequencies(self, indices: Tensor) -> Tensor:
-        """Log frequencies of the head's outputs (Σ sizes,) in indices of any shape, one added to each count."""
-        targets = self.targets(indices.flatten()).reshape(-1, len(self.sizes))
+    def tokens(
+        self,
+        head: torch.nn.Module,
+        features: Tensor,
+        strength: float | None,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        uniforms: sampling.Uniforms,
+    ) -> Tensor:
+        """What a head draws from features (B, n, width), or (2B, n, width) with the unguided ones behind: (B, n) int64.
+
+        strength: of the guidance, or None. A few samples at a time: logits over 196,560 codes take more memory than
+        all the rest.
+        """
+        batch = len(uniforms)
+        at_once = max(1, sampling.LOGITS_AT_ONCE // (features.shape[1] * self.choices))
+        tokens = []
+        for start in range(0, batch, at_once):
+            rows = slice(start, min(batch, start + at_once))
+            logits = head(features[:batch][rows]) / temperature
+            if strength is not None:
+                logits = sampling.guided(logits, head(features[batch:][rows]) / temperature, strength)
+            tokens.append(self.draw(logits, top_k, top_p, uniforms[rows]))
+        return torch.cat(tokens)
+
+    @torch.no_grad()
+    def start(self, head: torch.nn.Module, indices: Tensor) -> None:
+        """Sets a linear head's biases to the log frequencies of its outputs in indices (N,), one added to each count."""
+        if not isinstance(head, torch.nn.Linear):
+            return
+        targets = self.targets(indices).reshape(-1, len(self.sizes))
         parts = []
         for place, size in enumerate(self.sizes):
             counts = torch.bincount(targets[:, place], minlength=size).double() + 1
             parts.append(torch.log(counts / counts.sum()))
-        return torch.cat(parts)
+        head.bias.copy_(torch.cat(parts))
 
     def _digit_columns(self, device: torch.device) -> Tensor:
         """(K, n): which of the head's outputs each digit of each code is."""

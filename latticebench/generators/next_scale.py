@@ -18,14 +18,13 @@ from torch.nn import functional as F
 from latticebench import extensions
 from latticebench.errors import BadInput
 from latticebench.generators import sampling
+from latticebench.generators.codes import Codes
 
 EPS = 1e-6
 """Of every layer norm."""
 LARGEST_LOG_FACTOR = math.log(100)
 """Queries are scaled by at most 100."""
 ROTARY_BASE = 10_000.0
-LOGITS_AT_ONCE = 2**26
-"""Numbers in the logits that sampling has in memory at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +41,7 @@ class NextScaleParameters:
     shared_norm: one linear map from class to scales and shifts for all blocks, with an offset a block
     levels: rows of the level embedding; default: one a scale
     grid: cells a side of the common grid of rotary positions
-    class_drop: probability that training forgets the class
+    class_drop: probability that training forgets the class (`sampling.class_drops` draws); guidance needs it above 0
     head: what makes logits of features: `linear`, or the name of an extension of kind `head`
     """
 
@@ -227,8 +226,11 @@ class NextScaleTransformer(nn.Module):
             steering[:2].mul_(1e-5)
             steering[2:].mul_(0.5)
 
-    def rows(self, class_ids: Tensor | None, batch: int) -> Tensor:
-        """Class ids (B,), or None for no class -> rows of the class embedding (B,). Raises IndexError."""
+    def rows(self, class_ids: Tensor | None, batch: int, drop: Tensor | None = None) -> Tensor:
+        """Class ids (B,), or None for no class -> rows of the class embedding (B,). Raises IndexError.
+
+        drop: bool (B,), whose class is forgotten.
+        """
         p = self.parameters_dataclass
         device = self.start.device
         if class_ids is None:
@@ -236,10 +238,7 @@ class NextScaleTransformer(nn.Module):
         if class_ids.numel() and not bool(((class_ids >= 0) & (class_ids < p.classes)).all()):
             raise IndexError(f"class ids lie in [0, {p.classes}), got {int(class_ids.min())} to {int(class_ids.max())}")
         rows = class_ids.to(device) + (p.no_class == "first")
-        if self.training and p.class_drop:
-            dropped = torch.rand(batch, device=device) < p.class_drop
-            rows = torch.where(dropped, self.rows(None, batch), rows)
-        return rows
+        return rows if drop is None else torch.where(drop.to(device), self.rows(None, batch), rows)
 
     def forward(self, class_ids: Tensor | None, inputs: Tensor) -> Tensor:
         """inputs: next inputs from the second scale on (B, n, latent) -> logits (B, first + n, Σ sizes).
@@ -298,8 +297,9 @@ def _head(p: NextScaleParameters) -> nn.Module:
     return own[p.head](p.width, p.digit_sizes)
 
 
-def _twice(x: Tensor, guides: bool) -> Tensor:
-    return torch.cat([x, x]) if guides else x
+def _repeated(x: Tensor, rows: Tensor) -> Tensor:
+    """x (B, …) once or twice, as many as there are rows."""
+    return x if len(x) == len(rows) else torch.cat([x, x])
 
 
 class NextScaleGenerator(nn.Module):
@@ -315,12 +315,7 @@ class NextScaleGenerator(nn.Module):
             raise BadInput(f"the transformer has scales {p.sides}, the tokenizer {tuple(tokenizer.scales)}")
         if tokenizer.quantizer.dim != p.latent:
             raise BadInput(f"the transformer reads {p.latent} dimensions, the tokenizer has {tokenizer.quantizer.dim}")
-        sizes = p.digit_sizes
-        if sizes != (tokenizer.quantizer.codebook_size,) and sizes != tuple(tokenizer.quantizer.digit_sizes):
-            raise BadInput(
-                f"the transformer predicts digits of sizes {sizes[:4]}…, the tokenizer has "
-                f"{tokenizer.quantizer.codebook_size} codes"
-            )
+        self.codes = Codes(tokenizer.quantizer, p.digit_sizes)
         self.transformer = transformer
         self.class_list = class_list
         self.tokenizer_fingerprint = tokenizer.quantizer.fingerprint
@@ -334,7 +329,7 @@ class NextScaleGenerator(nn.Module):
     @property
     def full(self) -> bool:
         """Whether one softmax covers all codes."""
-        return len(self.transformer.parameters_dataclass.digit_sizes) == 1
+        return self.codes.full
 
     def inputs(self, indices: list[Tensor]) -> Tensor:
         """Index maps (B, side, side) of all scales but the last (more are ignored) -> (B, tokens − first, latent)."""
@@ -360,82 +355,88 @@ class NextScaleGenerator(nn.Module):
         sizes = self.transformer.parameters_dataclass.digit_sizes
         return list(self.transformer(class_ids, self.inputs(indices)).split(sizes, dim=-1))
 
+    def loss(
+        self, class_ids: Tensor | None, tokens: list[Tensor], *, drop: Tensor | None = None, z_weight: float = 0.0
+    ) -> dict[str, Tensor]:
+        """Of all scales at once, the true coarser ones given. class_ids (B,), tokens: a map (B, side, side) a scale.
+
+        drop: bool (B,), whose class is forgotten. Returns scalars in nats a token: `loss` with the Z-loss, which alone
+        has a gradient, `cross_entropy` without it, `cross_entropy_<i>` of each scale, and the mean |log Z|, `log_z`.
+        """
+        sides, batch = self.transformer.parameters_dataclass.sides, len(tokens[0])
+        rows = self.transformer.rows(class_ids, batch, drop)
+        hidden = self.transformer.features(rows, self.inputs(tokens))
+        indices = torch.cat([each.flatten(1) for each in tokens], dim=1)
+        made = self.codes.loss(self.transformer.head, hidden.flatten(0, 1), indices.flatten(), z_weight)
+        nll = made.nll.unflatten(0, (batch, -1))
+        result = {"loss": made.loss, "cross_entropy": nll.mean(), "log_z": made.log_z.abs().mean()}
+        for scale, part in enumerate(nll.split([side * side for side in sides], dim=1)):
+            result[f"cross_entropy_{scale}"] = part.mean()
+        return result
+
+    def start_from(self, tokens: list[Tensor]) -> None:
+        """Sets a linear head's biases to the log frequencies of training tokens, maps (N, side, side) of all scales."""
+        self.codes.start(self.transformer.head, torch.cat([each.flatten() for each in tokens]))
+
     @torch.no_grad()
     def sample(
         self,
-        class_ids: Tensor,
+        class_ids: Tensor | None,
         seeds: Tensor,
+        *,
         guidance: float | tuple[float, float] = 1.0,
+        temperature: float = 1.0,
         top_k: int | tuple[int, int] = 0,
         top_p: float = 0.0,
-        temperature: float = 1.0,
-        cached: bool = True,
+        cache: bool = True,
+        at_once: int = sampling.SAMPLES_AT_ONCE,
     ) -> list[Tensor]:
-        """One sample a class id (B,) and seed (B,): an int64 map (B, side, side) a scale.
+        """One sample a class id (B,) (None: no class) and seed (B,): an int64 map (B, side, side) a scale.
 
         guidance s: s·c + (1 − s)·u, a number or (first scale, last scale), linear in between; so is top_k.
-        With cached=False every step runs over all tokens so far: the readable path that the cache is tested against.
+        at_once: samples in a batch; a sample depends on its class, its seed and this. With cache=False every step runs
+        over all tokens so far: the readable path that the cache is tested against.
+        Raises BadInput on guidance of a model that never forgot the class, IndexError on a class it does not have.
         """
         p = self.transformer.parameters_dataclass
-        batch = len(class_ids)
+        sampling.check(temperature, top_p)
+        guides = sampling.guides(guidance, len(p.sides), p.class_drop, 0 if class_ids is None else p.classes)
+        done: list[list[Tensor]] = []
+        for ids, tile, count in sampling.tiles(class_ids, seeds, at_once):
+            maps = self._sample(ids, tile, guidance if guides else None, temperature, top_k, top_p, cache)
+            done.append([each[:count] for each in maps])
+        return [torch.cat(maps) for maps in zip(*done, strict=True)]
+
+    def _sample(
+        self,
+        class_ids: Tensor | None,
+        seeds: Tensor,
+        guidance: float | tuple[float, float] | None,
+        temperature: float,
+        top_k: int | tuple[int, int],
+        top_p: float,
+        cache: bool,
+    ) -> list[Tensor]:
+        p = self.transformer.parameters_dataclass
+        batch, steps, head = len(seeds), len(p.sides), self.transformer.head
         rows = self.transformer.rows(class_ids, batch)
-        free = self.transformer.rows(None, batch)
-        draws = sampling.generators(seeds)
-        steps = len(p.sides)
-        guides = any(sampling.linear(guidance, scale, steps) != 1 for scale in range(steps))
-        both = torch.cat([rows, free]) if guides else rows
+        both = rows if guidance is None else torch.cat([rows, self.transformer.rows(None, batch)])
+        uniforms = sampling.generators(seeds)
         caches = [Cache() for _ in range(p.layers)]
         indices: list[Tensor] = []
         given: list[Tensor] = []
         for scale, side in enumerate(p.sides):
-            if cached:
-                features = self.transformer.step(both, _twice(given[-1], guides) if given else None, scale, caches)
+            if cache:
+                inputs = _repeated(given[-1], both) if given else None
+                features = self.transformer.step(both, inputs, scale, caches)
             else:
                 before = torch.cat(given, dim=1) if given else self.start_inputs(batch)
-                features = self.transformer.features(both, _twice(before, guides))[:, -side * side :]
-            strength = sampling.linear(guidance, scale, steps) if guides else None
+                features = self.transformer.features(both, _repeated(before, both))[:, -side * side :]
+            strength = None if guidance is None else sampling.linear(guidance, scale, steps)
             keep = round(sampling.linear(top_k, scale, steps))
-            tokens = self._draw(features, strength, temperature, keep, top_p, draws)
+            tokens = self.codes.tokens(head, features, strength, temperature, keep, top_p, uniforms)
             indices.append(tokens.reshape(batch, side, side))
             if scale + 1 < steps:
                 total = self.tokenizer.partial_sums(indices)[-1]
                 given.append(self.tokenizer.next_input(total, scale + 1).flatten(1, 2))
         return indices
-
-    def _draw(
-        self,
-        features: Tensor,
-        strength: float | None,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        draws: list[torch.Generator],
-    ) -> Tensor:
-        """Features (B, n, width), or (2B, n, width) with the unguided ones behind -> tokens (B, n).
-
-        A few samples at a time: logits over 196,560 codes take more memory than all the rest.
-        """
-        batch, choices = len(draws), self.tokenizer.quantizer.codebook_size
-        at_once = max(1, LOGITS_AT_ONCE // (features.shape[1] * choices))
-        tokens = []
-        for start in range(0, batch, at_once):
-            rows = slice(start, min(batch, start + at_once))
-            logits = self.transformer.head(features[:batch][rows]) / temperature
-            if strength is not None:
-                logits = sampling.guided(logits, self.transformer.head(features[batch:][rows]) / temperature, strength)
-            tokens.append(self._tokens(logits, top_k, top_p, draws[rows]))
-        return torch.cat(tokens)
-
-    def _tokens(self, logits: Tensor, top_k: int, top_p: float, draws: list[torch.Generator]) -> Tensor:
-        quantizer = self.tokenizer.quantizer
-        sizes = self.transformer.parameters_dataclass.digit_sizes
-        if self.full:
-            return sampling.draw(sampling.filtered(logits, top_k, top_p), draws)
-        parts = logits.split(sizes, dim=-1)
-        if math.prod(sizes) == quantizer.codebook_size:
-            digits = [sampling.draw(sampling.filtered(part, top_k, top_p), draws) for part in parts]
-            return quantizer.from_digits(torch.stack(digits, dim=-1))
-        # Only some digit strings are codes: the filters and the draw act on the joint over codes.
-        table = quantizer.to_digits(torch.arange(quantizer.codebook_size, device=logits.device))
-        joint = sum(part.log_softmax(dim=-1)[..., table[:, i]] for i, part in enumerate(parts))
-        return sampling.draw(sampling.filtered(joint, top_k, top_p), draws)

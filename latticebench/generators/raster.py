@@ -4,6 +4,7 @@ Decoder-only as in Esser, Rombach and Ommer, "Taming transformers", CVPR 2021 (a
 (arXiv:1910.07467) and squared ReLU (arXiv:2109.08668): both have short exact-integer forms, which the codec
 needs. A token is a string of digits where K is large; the sequence is then all digits of the first token, all of
 the second, and so on. Beside the digit before it, each step sees the digit of its own place in the token above.
+This is the codec's prior; `raster_generator` has the generator, with the same blocks and a step a token.
 """
 
 import dataclasses
@@ -53,6 +54,23 @@ class RMSNorm(nn.Module):
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps) * self.gain
 
 
+class Cache:
+    """Keys and values of the steps that a block has seen; room for all is taken once."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.length = steps, 0
+        self.k: Tensor | None = None
+        self.v: Tensor | None = None
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds one step, k and v (B, heads, 1, D), and returns all so far."""
+        if self.k is None or self.v is None:
+            self.k, self.v = (x.new_empty(*x.shape[:2], self.steps, x.shape[3]) for x in (k, v))
+        at, self.length = self.length, self.length + 1
+        self.k[:, :, at], self.v[:, :, at] = k[:, :, 0], v[:, :, 0]
+        return self.k[:, :, : self.length], self.v[:, :, : self.length]
+
+
 class Block(nn.Module):
     """Causal self-attention and a squared-ReLU layer, each after a norm and added to its input."""
 
@@ -65,10 +83,12 @@ class Block(nn.Module):
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, T, width) -> the same shape."""
+    def forward(self, x: Tensor, cache: "Cache | None" = None) -> Tensor:
+        """x (B, T, width) -> the same shape; with a cache, T is 1 and the steps before are in the cache."""
         q, k, v = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=cache is None)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
         return x + self.down(functional.relu(self.up(self.feed_norm(x))).square())
 

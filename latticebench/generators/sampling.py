@@ -31,6 +31,14 @@ def guided(conditional: Tensor, unconditional: Tensor, strength: float) -> Tenso
     return strength * conditional + (1 - strength) * unconditional
 
 
+def check(temperature: float, top_p: float) -> None:
+    """Raises BadInput on settings that mean nothing."""
+    if not temperature > 0:
+        raise BadInput(f"sampling: temperature must be above 0, got {temperature}; top_k 1 takes the likeliest code")
+    if not 0 <= top_p <= 1:
+        raise BadInput(f"sampling: top_p must lie in [0, 1], got {top_p}; 0 turns it off")
+
+
 def guides(guidance: float | tuple[float, float], steps: int, class_drop: float, classes: int) -> bool:
     """Whether any step needs the unguided logits. Raises BadInput where the model cannot give them."""
     if all(linear(guidance, step, steps) == 1 for step in range(steps)):
