@@ -5,14 +5,30 @@ which averages parameter gradients, a loss of a joined mean then has the gradien
 with the joined batch.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_alone = False
+
 
 def active() -> bool:
-    """Whether there is a process group of more than one process."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    """Whether there is a process group of more than one process, and this one is not `alone`."""
+    return not _alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Inside the block this process takes its own batch for the whole: what all processes do alike is done once."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 class _AllSum(torch.autograd.Function):
@@ -65,3 +81,12 @@ def joined_rows(rows: Tensor, positions: Tensor, counts: list[int]) -> Tensor:
     found[local] = rows[positions[local] - offset]
     dist.all_reduce(found)
     return found
+
+
+def gathered(x: Tensor) -> Tensor:
+    """x of one shape on every process -> all of them after one another in rank order, no gradient; x itself alone."""
+    if not active():
+        return x
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.detach().contiguous())
+    return torch.cat(parts)

@@ -22,7 +22,8 @@ class Output(NamedTuple):
 class Tokenizer(nn.Module):
     """A subclass sets `quantizer`, `stride` and `image_size`, and implements the three methods below.
 
-    pixel_unit: what pixels in [0, 1] are divided by inside, (1, 3, 1, 1) or a number; ℓ1 is measured in it.
+    pixel_layer, latent_layer: weights of the decoder's and of the encoder's last layer, where adaptive weights of
+    losses are measured. pixel_unit: what pixels in [0, 1] are divided by inside, (1, 3, 1, 1) or a number; ℓ1 is measured in it.
     stride: pixels a token side. image_size: side in pixels that it was made for; other multiples of the stride
     may be given. metadata: what tokenizer.json says (subject, seed, spec, data, fingerprint, cost of training).
     """
@@ -33,6 +34,8 @@ class Tokenizer(nn.Module):
     stride: int
     image_size: int
     pixel_unit: Tensor | float
+    pixel_layer: Tensor
+    latent_layer: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -101,6 +101,14 @@ class ConvolutionalTokenizer(Tokenizer):
         return pixels * self.pixel_unit + _channels(IMAGENET_MEAN, pixels)
 
     @property
+    def pixel_layer(self) -> Tensor:
+        return self.decoder.conv_out.weight
+
+    @property
+    def latent_layer(self) -> Tensor:
+        return self.encoder.conv_out.weight
+
+    @property
     def pixel_unit(self) -> Tensor | float:
         return 0.5 if self.options.pixels == "signed" else _channels(IMAGENET_DEVIATION, self.decoder.conv_in.weight)
 

@@ -53,6 +53,14 @@ class PaperViTTokenizer(Tokenizer):
             nn.Linear(width, options.head_width), nn.Tanh(), nn.Linear(options.head_width, values)
         )
 
+    @property
+    def pixel_layer(self) -> Tensor:
+        return self.decoder.head[-1].weight
+
+    @property
+    def latent_layer(self) -> Tensor:
+        return self.encoder.head.weight
+
     def forward(self, images: Tensor) -> Output:
         quantized = self.quantizer(self.encode_features(images))
         return Output(self._decode(quantized.vectors), quantized)

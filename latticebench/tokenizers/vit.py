@@ -61,6 +61,14 @@ class ViTTokenizer(Tokenizer):
                 nn.init.zeros_(head.bias)
 
     @property
+    def pixel_layer(self) -> Tensor:
+        return self.decoder.head.weight
+
+    @property
+    def latent_layer(self) -> Tensor:
+        return self.encoder.head.weight
+
+    @property
     def pixel_unit(self) -> Tensor:
         """The training pixels' deviation a channel, (1, 3, 1, 1)."""
         return self.pixel_std
