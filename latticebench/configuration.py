@@ -12,7 +12,7 @@ import yaml
 
 from latticebench import extensions, generator_entries
 from latticebench.errors import BadInput
-from latticebench.files import canonical_json, hash8, sha256
+from latticebench.files import canonical_json, hash8, read_own_yaml, sha256
 
 SCHEMA = Path(__file__).resolve().parents[1] / "workflow" / "schemas" / "config.schema.yaml"
 MAIN_SUITE = "main"
@@ -300,7 +300,7 @@ def _check_quantizer(path: Path, where: str, entry: dict[str, Any]) -> None:
 @functools.cache
 def schema() -> dict[str, Any]:
     """The schema as parsed from its file; not to be changed."""
-    return yaml.safe_load(SCHEMA.read_text())
+    return read_own_yaml(SCHEMA)
 
 
 def schema_keys() -> list[tuple[str, str, str, str]]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 
 @contextlib.contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
@@ -58,3 +60,11 @@ def write_json(path: str | Path, value: Any) -> None:
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
     with whole(path) as temporary:
         temporary.write_text(text)
+
+
+def read_own_yaml(path: str | Path) -> Any:
+    """A YAML file of the package's own, through libyaml where PyYAML has it: ten times as fast.
+
+    Not for a stranger's file: libyaml's loader crashes on deep nesting, where PyYAML's raises RecursionError.
+    """
+    return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from evaluation.compression.fit import Recipe
 from latticebench import configuration
@@ -45,7 +44,7 @@ def recipe(config_file: Path | None) -> Recipe:
     """The network prior's recipe of a configuration, or the schema's defaults."""
     if config_file is not None:
         return of(configuration.load(config_file)).recipe
-    section = yaml.safe_load(configuration.SCHEMA.read_text())["properties"]["compression"]["properties"]["prior"]
+    section = configuration.schema()["properties"]["compression"]["properties"]["prior"]
     return Recipe(**_defaults(section))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from latticebench.errors import BadInput, Missing
-from latticebench.files import whole
+from latticebench.files import read_own_yaml, whole
 
 ENVIRONMENT = "LATTICEBENCH_CHECKPOINTS"
 """Variable that names another folder than the repository's checkpoints/."""
@@ -158,7 +158,7 @@ def stays_inside(path: str) -> bool:
 
 @functools.cache
 def _schema() -> Any:
-    return yaml.safe_load((Path(__file__).parent / "registry.schema.yaml").read_text())
+    return read_own_yaml(Path(__file__).parent / "registry.schema.yaml")
 
 
 def _validate(path: Path, values: Any) -> None:
@@ -173,5 +173,5 @@ def _validate(path: Path, values: Any) -> None:
 def _read(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path} is not readable YAML: {error}") from error
