@@ -39,6 +39,7 @@ class State:
     rows: list[dict[str, float]]
     identity: dict[str, str]
     fingerprint: str
+    ema: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def save(folder: Path, state: State) -> Path:
@@ -93,6 +94,7 @@ def _paths(folder: Path) -> list[Path]:
 def _flatten(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = {f"model/{key}": value for key, value in state.model.items()}
     tensors |= {f"optimizer/{key}": value for key, value in state.optimizer.items()}
+    tensors |= {f"ema/{key}": value for key, value in state.ema.items()}
     tensors["random"] = state.random
     # Tied entries would share memory, which safetensors refuses; a clone costs little beside the write.
     tensors = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
@@ -124,6 +126,7 @@ def _read(path: Path) -> State:
         rows=plain["rows"],
         identity=plain["identity"],
         fingerprint=plain["fingerprint"],
+        ema=_below("ema/", tensors),
     )
 
 

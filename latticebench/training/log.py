@@ -1,15 +1,36 @@
-"""The log of a training as parquet."""
+"""The log of a training: parquet when it is done, TensorBoard while it runs."""
 
 from pathlib import Path
+from typing import Any
 
 from latticebench.files import whole
 
 
 def write(rows: list[dict[str, float]], path: Path) -> None:
-    """One row a logged step; the columns in the order of the first row, integers where all values are."""
+    """One row a logged step; a column a name, in the order of their first rows, empty where a row lacks it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table({key: pa.array([row.get(key) for row in rows]) for key in rows[0]})
+    names = dict.fromkeys(key for row in rows for key in row)
+    table = pa.table({key: pa.array([row.get(key) for row in rows]) for key in names})
     with whole(path) as temporary:
         pq.write_table(table, temporary)
+
+
+class TensorBoard:
+    """Event files of the logged rows in `folder`; after a resume those from step `start` on are written anew."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=start or None)
+
+    def add(self, row: dict[str, float]) -> None:
+        """One logged row, with its `step`."""
+        for key, value in row.items():
+            if key != "step":
+                self._writer.add_scalar(key, value, int(row["step"]))
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._writer.close()

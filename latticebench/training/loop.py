@@ -13,16 +13,21 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from latticebench.errors import BadInput, LatticebenchError
-from latticebench.training import checkpoint
+from latticebench.nn.checkpointing import set_gradient_checkpointing
+from latticebench.quantizers.distributed import alone
+from latticebench.training import checkpoint, diagnosis, distributed
 from latticebench.training.adamw import AdamW
+from latticebench.training.ema import Ema
+from latticebench.training.log import TensorBoard
 from latticebench.training.options import Options
+from latticebench.training.task import WHOLE, Losses, Optimizer, Part, Task, companions, modules
 
 log = logging.getLogger(__name__)
 
@@ -30,184 +35,138 @@ CHECKPOINT_SHARE = 0.02
 """Checkpoints may take this share of the wall time, so large models save less often than asked."""
 
 
-class Losses(dict[str, Tensor]):
-    """Named scalars of a step for the log; `loss` is the one that is minimised."""
-
-
-class Task(Protocol):
-    """What the loop trains. Everything that `state_dict` of `model` does not hold must be a function of the step."""
-
-    model: nn.Module
-    name: str
-
-    def initialize(self) -> None:
-        """Sets what depends on the data, before step 0; not called when resuming."""
-
-    def losses(self, step: int, progress: float) -> Losses:
-        """Forward pass of one step; `progress` is the share of steps done."""
-
-    def fingerprint(self) -> str:
-        """Of the model in its present state: compared after a resume."""
-
-    # A task may also have:
-    #
-    # make_optimizer(options) -> Optimizer
-    #     instead of AdamW over `model` and the companions.
-    # companions: dict[str, nn.Module]
-    #     modules that are trained beside the model (a discriminator): in every checkpoint, clipped apart.
-    # losses(step, progress, part) -> Losses
-    #     the rows of `part` only; asked for where a batch is split, see `Part`.
-    # after_backward(step, progress, share) -> Losses
-    #     runs the companions' backward pass on the same rows, with their loss times `share`, and returns further
-    #     scalars for the log. Gradients of the model that it leaves behind are the task's fault.
-
-
-class Part(NamedTuple):
-    """A contiguous share of a step's batch: rows `index`·B/`count` to (`index` + 1)·B/`count`."""
-
-    index: int
-    count: int
-
-    def rows(self, batch_size: int) -> range:
-        """The rows of a batch. Raises BadInput where the parts are not equal."""
-        if batch_size % self.count:
-            raise BadInput(f"training.batch_size: {batch_size} is no multiple of its {self.count} parts")
-        size = batch_size // self.count
-        return range(self.index * size, (self.index + 1) * size)
-
-
-WHOLE = Part(0, 1)
-
-
-class Optimizer(Protocol):
-    """What moves the parameters; `rate` is set before each step."""
-
-    rate: float
-
-    def zero_grad(self) -> None:
-        """Forgets all gradients."""
-
-    def step(self) -> None:
-        """One update of every parameter that has a gradient."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Tensors only."""
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Raises KeyError or ValueError where the state is of other parameters."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Saving:
-    """When running checkpoints are written; neither changes a result. `steps` None: by time alone."""
+    """What is written while a training runs; none of it changes a result.
+
+    folder, seconds, steps: of running checkpoints, and when; `steps` None: by time alone. tensorboard: folder of
+    event files, None for none.
+    """
 
     folder: Path
     seconds: float = 5.0
     steps: int | None = None
+    tensorboard: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """rows: the log, one dict a logged step. seconds: of training, interrupted parts included."""
+    """rows: the log, one dict a logged step. seconds: of training, interrupted parts included. ema: averaged weights."""
 
     rows: list[dict[str, float]]
     seconds: float
     resumed_from: int | None
-
-
-class Diverged(LatticebenchError):
-    """A loss or gradient that is not finite. step: the first such one. rows, seconds: log and time until then."""
-
-    def __init__(self, message: str, step: int, rows: list[dict[str, float]], seconds: float) -> None:
-        super().__init__(message)
-        self.step, self.rows, self.seconds = step, rows, seconds
+    ema: dict[str, Tensor] | None = None
 
 
 def train(task: Task, options: Options, saving: Saving, identity: dict[str, str]) -> Result:
     """Trains `task.model` in place, going on from the newest checkpoint of the same identity.
 
-    Raises BadInput on a checkpoint of another run; Diverged on a loss that is not finite; LatticebenchError on a full
-    disk, or SIGTERM or SIGINT (after writing a checkpoint).
+    Under torchrun every process calls it with the same arguments. Raises BadInput on a checkpoint of another run;
+    LatticebenchError on a loss that is not finite (naming the step and the layer), a GPU out of memory, a full disk,
+    or SIGTERM or SIGINT (after writing a checkpoint).
     """
     model = task.model
-    device = next(model.parameters()).device
+    _check_parts(options)
+    set_gradient_checkpointing(model, options.gradient_checkpointing)
+    if options.compile:
+        for module in getattr(task, "compiled", [model]):
+            module.compile()
     state = checkpoint.newest(saving.folder, identity)
+    start = state.step if state else 0
+    if not distributed.same(start):
+        raise LatticebenchError(f"{task.name}: the processes see different checkpoints in {saving.folder}")
     if state is None:
-        task.initialize()
-    optimizer = _optimizer(task, options)
-    start, seconds, rows = 0, 0.0, []
+        # All processes look at the same data, so each has the answer by itself.
+        with alone():
+            task.initialize()
+        distributed.spread(modules(task).values())
+    run = _Run(task, options, saving, state)
     if state is not None:
-        start, seconds, rows = state.step, state.seconds, list(state.rows)
-        _restore(task, optimizer, state, saving.folder)
         log.info("%s: going on from step %d", task.name, start)
-    run = _Run(task, options, optimizer, device, rows, seconds)
-    model.train()
-    with _Stop() as stop, tqdm(total=options.steps, initial=start, desc=task.name, unit="step", mininterval=2) as bar:
-        saved = time.perf_counter()
-        wait = saving.seconds
+    for module in modules(task).values():
+        module.train()
+    progress = tqdm(
+        total=options.steps, initial=start, desc=task.name, unit="step", mininterval=2, disable=not distributed.first()
+    )
+    with _Stop() as stop, progress, contextlib.closing(run):
         for step in range(start, options.steps):
             run.step(step)
-            bar.update()
-            done = step + 1
-            due = time.perf_counter() - saved > wait or (saving.steps is not None and done % saving.steps == 0)
-            if stop.signal or (due and done < options.steps):
-                run.check_finite()
-                before = time.perf_counter()
-                checkpoint.save(saving.folder, run.state(done, identity))
-                saved = time.perf_counter()
-                wait = max(saving.seconds, (saved - before) / CHECKPOINT_SHARE)
-            if stop.signal:
+            progress.update()
+            stopping = distributed.any_of(stop.signal is not None)
+            run.save(step + 1, identity, at_once=stopping)
+            if stopping:
+                distributed.wait()
                 raise LatticebenchError(
-                    f"{task.name}: stopped by {stop.signal} at step {done} of {options.steps}; run again to go on"
+                    f"{task.name}: stopped by {stop.signal or 'a signal to another process'} at step {step + 1} of"
+                    f" {options.steps}; run again to go on"
                 )
     run.check_finite()
-    model.eval()
-    return Result(rows, run.seconds(), state.step if state else None)
+    for module in modules(task).values():
+        module.eval()
+    return Result(run.rows, run.seconds(), start if state else None, run.ema.values if run.ema else None)
 
 
-def _companions(task: Task) -> dict[str, nn.Module]:
-    return getattr(task, "companions", {})
+def _check_parts(options: Options) -> None:
+    Part(0, options.accumulate * distributed.size()).rows(options.batch_size)
 
 
 def _optimizer(task: Task, options: Options) -> Optimizer:
     if hasattr(task, "make_optimizer"):
         return task.make_optimizer(options)
-    modules = (task.model, *_companions(task).values())
-    return AdamW([p for m in modules for p in m.parameters()], options.betas, options.weight_decay)
+    return AdamW([p for m in modules(task).values() for p in m.parameters()], options.betas, options.weight_decay)
 
 
 class _Run:
-    """The state of a running training beside the model."""
+    """A running training: its optimizer, log and clock beside the model."""
 
-    def __init__(
-        self,
-        task: Task,
-        options: Options,
-        optimizer: Optimizer,
-        device: torch.device,
-        rows: list[dict[str, float]],
-        seconds: float,
-    ) -> None:
-        self.task, self.options, self.optimizer, self.device, self.rows = task, options, optimizer, device, rows
-        self.autocast = options.autocast(device)
-        self._before = seconds
-        self._start = time.perf_counter()
+    def __init__(self, task: Task, options: Options, saving: Saving, state: checkpoint.State | None) -> None:
+        self.task, self.options, self.saving = task, options, saving
+        self.device = next(task.model.parameters()).device
+        self.autocast = options.autocast(self.device)
+        self.optimizer = _optimizer(task, options)
+        self.ema = Ema(task.model, options.ema) if options.ema else None
+        self.rows: list[dict[str, float]] = []
+        self._before = 0.0
+        if state is not None:
+            self.rows, self._before = list(state.rows), state.seconds
+            _restore(task, self.optimizer, self.ema, state, saving.folder)
+        self._board: TensorBoard | None = None
+        if saving.tensorboard is not None and distributed.first():
+            self._board = TensorBoard(saving.tensorboard, state.step if state else 0)
+        self._start = self._saved = time.perf_counter()
+        self._wait = saving.seconds
         # On the device, so that looking for a bad loss does not stop it in every step.
-        self._bad_step = torch.full((), -1, device=device)
+        self._bad_step = torch.full((), -1, device=self.device)
 
     def seconds(self) -> float:
         return self._before + time.perf_counter() - self._start
 
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
     def step(self, step: int) -> None:
+        try:
+            self._step(step)
+        except torch.OutOfMemoryError as error:
+            raise LatticebenchError(
+                f"{self.task.name}: the GPU is out of memory at step {step} ({str(error).splitlines()[0]}); raise"
+                " training.accumulate (a batch in more parts), set training.gradient_checkpointing, or lower"
+                " training.batch_size"
+            ) from error
+
+    def _step(self, step: int) -> None:
         options, model = self.options, self.task.model
         self.optimizer.rate = options.rate(step)
         self.optimizer.zero_grad()
         losses = self._backward(step)
         loss = losses["loss"]
+        distributed.average_gradients(p for module in modules(self.task).values() for p in module.parameters())
         limit = options.clip_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
         norms = {"grad_norm": norm}
-        for name, companion in _companions(self.task).items():
+        for name, companion in companions(self.task).items():
             norms[f"grad_norm/{name}"] = nn.utils.clip_grad_norm_(companion.parameters(), limit)
             norm = norm + norms[f"grad_norm/{name}"]
         finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
@@ -216,75 +175,101 @@ class _Run:
         if logged or self.device.type == "cpu":
             self.check_finite()
         self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(step)
         if logged:
-            row = {"step": step, **{key: float(value.detach()) for key, value in losses.items()}}
+            values = {key: float(value.detach()) for key, value in losses.items()}
+            row = {"step": step, **distributed.averaged(values)}
             row |= {key: float(value) for key, value in norms.items()}
             self.rows.append(row | {"lr": options.rate(step), "seconds": self.seconds()})
+            if self._board is not None:
+                self._board.add(self.rows[-1])
+
+    def _parts(self) -> list[Part]:
+        """This process's parts of a batch, in turn; the parts of all processes in one turn are neighbours."""
+        count, processes = self.options.accumulate, distributed.size()
+        return [Part(turn * processes + distributed.rank(), count * processes) for turn in range(count)]
+
+    def _forward(self, step: int, part: Part) -> Losses:
+        progress = step / self.options.steps
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            return self.task.losses(step, progress, *([] if part == WHOLE else [part]))
 
     def _backward(self, step: int) -> Losses:
         """Adds up the gradients of all parts of the batch; the losses are means over them."""
-        progress = step / self.options.steps
-        count = self.options.accumulate
+        parts = self._parts()
+        if len(parts) == 1:
+            losses = self._forward(step, parts[0])
+            losses["loss"].backward()
+            return Losses(losses | self._after(step, 1.0))
         total = Losses()
-        for index in range(count):
-            part = Part(index, count)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                losses = self.task.losses(step, progress, *([] if part == WHOLE else [part]))
-            (losses["loss"] if part == WHOLE else losses["loss"] / count).backward()
-            if hasattr(self.task, "after_backward"):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                    losses |= self.task.after_backward(step, progress, 1 / count)
-            if part == WHOLE:
-                return losses
-            for key, value in losses.items():
-                total[key] = total.get(key, 0) + value.detach() / count
+        for part in parts:
+            losses = self._forward(step, part)
+            (losses["loss"] / len(parts)).backward()
+            for key, value in (losses | self._after(step, 1 / len(parts))).items():
+                total[key] = total.get(key, 0) + value.detach() / len(parts)
         return total
 
-    def check_finite(self) -> None:
-        """Raises Diverged naming the first step whose loss or gradient is not finite."""
-        step = int(self._bad_step)
-        if step >= 0:
-            raise Diverged(
-                f"{self.task.name}: the loss or its gradient is not finite at step {step}; lower the learning rate or"
-                " training.clip_norm, or look at the terms in the log of a shorter run",
-                step,
-                self.rows,
-                self.seconds(),
-            )
+    def _after(self, step: int, share: float) -> Losses:
+        if not hasattr(self.task, "after_backward"):
+            return Losses()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            return self.task.after_backward(step, step / self.options.steps, share)
 
-    def state(self, step: int, identity: dict[str, str]) -> checkpoint.State:
+    def check_finite(self) -> None:
+        """Raises LatticebenchError naming the first step whose loss or gradient is not finite, and the layer."""
+        step = int(self._bad_step)
+        if step < 0:
+            return
+        self.optimizer.zero_grad()
+        stance = torch.compiler.set_stance("force_eager") if self.options.compile else contextlib.nullcontext()
+        with stance:
+            layer = diagnosis.first_not_finite(self.task, lambda: self._forward(step, self._parts()[0]))
+        where = f" (first in {layer})" if layer else ""
+        raise LatticebenchError(
+            f"{self.task.name}: the loss or its gradient is not finite at step {step}{where}; lower the learning rate"
+            " or tokenizer.training.clip_norm, or look at the terms in the log of a shorter run"
+        )
+
+    def save(self, done: int, identity: dict[str, str], at_once: bool) -> None:
+        """Writes a checkpoint where one is due after `done` steps; the first process does, for all."""
+        steps = self.saving.steps
+        due = time.perf_counter() - self._saved > self._wait or (steps is not None and done % steps == 0)
+        if not distributed.first() or not (at_once or (due and done < self.options.steps)):
+            return
+        self.check_finite()
+        before = time.perf_counter()
+        checkpoint.save(self.saving.folder, self._state(done, identity))
+        self._saved = time.perf_counter()
+        self._wait = max(self.saving.seconds, (self._saved - before) / CHECKPOINT_SHARE)
+
+    def _state(self, step: int, identity: dict[str, str]) -> checkpoint.State:
+        model = dict(self.task.model.state_dict())
+        for name, companion in companions(self.task).items():
+            model |= {f"{name}:{key}": value for key, value in companion.state_dict().items()}
         return checkpoint.State(
             step=step,
             seconds=self.seconds(),
-            model=_state(self.task),
+            model=model,
             optimizer=self.optimizer.state_dict(),
             random=torch.get_rng_state(),
             rows=self.rows,
             identity=identity,
             fingerprint=self.task.fingerprint(),
+            ema=self.ema.values if self.ema else {},
         )
 
 
-def _state(task: Task) -> dict[str, Tensor]:
-    """Of the model, and of its companions behind their names."""
-    result = dict(task.model.state_dict())
-    for name, companion in _companions(task).items():
-        result |= {f"{name}:{key}": value for key, value in companion.state_dict().items()}
-    return result
-
-
-def _load(task: Task, state: dict[str, Tensor]) -> None:
-    state = dict(state)
-    for name, companion in _companions(task).items():
-        own = {key: state.pop(key) for key in list(state) if key.startswith(f"{name}:")}
-        companion.load_state_dict({key.removeprefix(f"{name}:"): value for key, value in own.items()})
-    task.model.load_state_dict(state)
-
-
-def _restore(task: Task, optimizer: Optimizer, state: checkpoint.State, folder: Path) -> None:
+def _restore(task: Task, optimizer: Optimizer, ema: Ema | None, state: checkpoint.State, folder: Path) -> None:
     try:
-        _load(task, state.model)
+        model = dict(state.model)
+        for name, companion in companions(task).items():
+            own = [key for key in model if key.startswith(f"{name}:")]
+            companion.load_state_dict({key.removeprefix(f"{name}:"): model.pop(key) for key in own})
+        task.model.load_state_dict(model)
         optimizer.load_state_dict(state.optimizer)
+        if ema is not None:
+            ema.load(state.ema)
     except (RuntimeError, ValueError, KeyError) as error:
         raise BadInput(
             f"the checkpoints in {folder} do not fit this model: {error}; delete them to start again"

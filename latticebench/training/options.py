@@ -19,10 +19,14 @@ class Options:
     betas: of AdamW
     weight_decay: of AdamW, on all parameters
     clip_norm: gradients are scaled down to this norm; 0 turns it off
-    precision: `bf16` autocasts, `auto` does so where a GPU has it, `float32` never
+    precision: `bf16` autocasts, `auto` does so where a GPU has it, `float32` and `float64` (of the model) never
     log_every: steps between rows of the log
     accumulate: equal parts that a batch is run in, one after the other; memory falls, and what a loss
         computes over its batch (entropies, usage) is of a part
+    warmup_from: share of the peak that the rise starts from
+    ema: decay of a moving average of the weights; 0 for none
+    compile: whether torch.compile compiles the model
+    gradient_checkpointing: whether blocks are computed again for the gradient instead of kept
     """
 
     steps: int
@@ -33,9 +37,13 @@ class Options:
     betas: tuple[float, float]
     weight_decay: float
     clip_norm: float
-    precision: Literal["auto", "bf16", "float32"]
+    precision: Literal["auto", "bf16", "float32", "float64"]
     log_every: int
     accumulate: int = 1
+    warmup_from: float = 0.0
+    ema: float = 0.0
+    compile: bool = False
+    gradient_checkpointing: bool = False
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Options":
@@ -47,7 +55,8 @@ class Options:
         """Learning rate of step `step` (from 0): linear warm-up, then cosine down to `final_rate` of the peak."""
         warmup = min(self.warmup_steps, self.steps)
         if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
+            rise = self.learning_rate * (step + 1) / warmup
+            return self.warmup_from * self.learning_rate + (1 - self.warmup_from) * rise
         fraction = (step - warmup) / max(self.steps - warmup, 1)
         cosine = 0.5 * (1 + math.cos(math.pi * fraction))
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
