@@ -17,7 +17,7 @@ from evaluation.compression.codec import Coded, TokenCodec
 from evaluation.compression.format import CHECKSUM_BYTES, HEADER_BYTES, MODES
 from evaluation.compression.layout import NoCodes, of_folder
 from evaluation.protocols import protocol_id
-from evaluation.records import Dataset, File, Record, Stopwatch, Value, empty, measured
+from evaluation.records import Dataset, File, Machine, Record, Stopwatch, Value, empty, measured
 from latticebench.configuration import Configuration, Subject
 from latticebench.data.prepared import Prepared
 from latticebench.errors import BadInput
@@ -60,10 +60,11 @@ def images_of(data: Prepared | None, folder: Path | None) -> Images:
 
 @dataclasses.dataclass
 class Pending:
-    """A seed that is coded and waits for the fresh process's answer."""
+    """A seed that is coded and waits for the fresh process's answer. seconds: its own work so far."""
 
     seed: int
     watch: Stopwatch
+    seconds: float
     coded: Path
     tokenizer: Path
     hashes: list[str]
@@ -109,7 +110,10 @@ class Stage:
         except NoCodes as error:
             return [self._record_of_nothing(seed, str(error)) for seed in seeds]
         pending = [self._code(seed, folder) for seed, folder in folders.items()]
+        watch = Stopwatch()
         answers = verify.in_fresh_process({item.coded: item.tokenizer for item in pending})
+        for item in pending:
+            item.seconds += watch.seconds() / len(pending)
         return [path for item in pending for path in self._finish(item, answers[item.coded])]
 
     def _code(self, seed: int, folder: Path) -> Pending:
@@ -127,6 +131,7 @@ class Stage:
         item = Pending(
             seed,
             watch,
+            0.0,
             coded,
             folder,
             [verify.token_hash(image.tokens, image.height, image.width) for image in images],
@@ -137,6 +142,7 @@ class Stage:
         )
         for kind, prior in self._priors(coder, seed, item).items():
             self._code_with(TokenCodec(coder.layout, prior), kind, images, item)
+        item.seconds = watch.seconds()
         return item
 
     def _priors(self, coder: Any, seed: int, item: Pending) -> dict[str, priors.Prior]:
@@ -201,7 +207,7 @@ class Stage:
         header = HEADER_BYTES + CHECKSUM_BYTES
         path = self._write(
             item.seed,
-            item.watch,
+            item.watch.machine(item.seconds),
             item.values,
             samples=item.samples,
             files=files,
@@ -217,9 +223,10 @@ class Stage:
         return [path, *zips]
 
     def _record_of_nothing(self, seed: int, reason: str) -> Path:
-        return self._write(seed, Stopwatch(), {key: empty(protocol_id(key), reason) for key in KEYS}, notes=[reason])
+        values = {key: empty(protocol_id(key), reason) for key in KEYS}
+        return self._write(seed, Stopwatch().machine(), values, notes=[reason])
 
-    def _write(self, seed: int, watch: Stopwatch, values: dict[str, Value], **more: Any) -> Path:
+    def _write(self, seed: int, machine: Machine, values: dict[str, Value], **more: Any) -> Path:
         quantizer = self.subject.spec["quantizer"]
         record = Record(
             subject=self.subject.id,
@@ -232,7 +239,7 @@ class Stage:
             groups=self.images.groups,
             values=values,
             code=records.code_hashes(CODE),
-            machine=watch.machine(),
+            machine=machine,
             **more,
         )
         path = self.root / "records" / self.subject.id / f"seed{seed}" / f"{SUITE}.json"

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 from evaluation.compression import bundle, layout, priors
 from evaluation.compression.codec import TokenCodec
 from evaluation.compression.format import MODES
+from latticebench import warm
 from latticebench.errors import LatticebenchError
 
 FOUND = dict[str, list[str]]
@@ -50,7 +50,7 @@ def in_fresh_process(folders: Mapping[Path, Path]) -> dict[Path, FOUND]:
         return {}
     pairs = [f"{tokenizer}={coded}" for coded, tokenizer in folders.items()]
     done = subprocess.run(
-        [sys.executable, "-m", "evaluation.compression.verify", *pairs],
+        warm.command("evaluation.compression.verify", *pairs),
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},

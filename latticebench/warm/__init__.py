@@ -29,6 +29,11 @@ CLIENT = Path(__file__).with_name("client.py")
 _BACKLOG = 1024
 
 
+def command(*words: str) -> list[str]:
+    """The command line that runs `python -m` with `words`, forked from the warm process where there is one."""
+    return [sys.executable, "-I", "-S", str(CLIENT), *words]
+
+
 def thread_variables(threads: int) -> dict[str, str]:
     """The variables that Snakemake sets for a job with `threads` threads; libraries read them when they load."""
     names = ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")

@@ -1,4 +1,5 @@
 import os
+import shlex
 import sys
 
 from latticebench import configuration, locks, warm
@@ -24,7 +25,7 @@ JOBS = CONFIG.values["jobs"]
 # The interpreter that runs Snakemake runs the jobs, whatever the shell's PATH says. `exec` makes the
 # job a direct child, so that it ends with the scheduler (latticebench/commands.py). On this machine it
 # is forked from the run's warm process (latticebench/warm), elsewhere it is `python -m` of the same words.
-RUN = f"{SCHEDULER}={os.getpid()} exec {sys.executable} -I -S {warm.CLIENT}"
+RUN = f"{SCHEDULER}={os.getpid()} exec {shlex.join(warm.command())}"
 
 
 wildcard_constraints:
