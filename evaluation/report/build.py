@@ -1,23 +1,26 @@
-"""Builds everything that is made from records: tables, figures, claims and the page."""
+"""Builds everything that is made from records: tables, figures, claims and the site."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
-from evaluation.report import claims, compression, figures, page, tables
+from evaluation.report import claims, compression, figures, formats, generation, papers, site, stability, tables
+from evaluation.report.figures import Drawing
 from evaluation.report.results import Gap, Results, load
+from evaluation.report.tables import Table
 from latticebench.configuration import Configuration
 
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """The page, and what it lacks."""
+    """The first page, and what the site lacks."""
 
     page: Path
     gaps: tuple[Gap, ...]
 
 
 SUITES = (
-    ("reconstruction", "Reconstruction", "Originals against reconstructions of the evaluation split."),
+    ("reconstruction", "Reconstruction in full", "Originals against reconstructions of the evaluation split."),
     (
         "codebook",
         "Codebook use",
@@ -28,22 +31,57 @@ SUITES = (
 )
 
 
-def all_tables(results: Results) -> list[tables.Table]:
+def all_tables(results: Results) -> list[Table]:
     """Every table of the report. Raises BadInput where two protocols meet in one column."""
-    built = [tables.main(results)]
-    built += [tables.suite(results, name, title, caption) for name, title, caption in SUITES]
-    built += [compression.table(results), compression.differences(results)]
-    return [*built, tables.geometry(results), tables.published_reconstruction(results)]
+    suites = [table for view in results.views for table in suite_tables(view).values()]
+    return [*suites, tables.geometry(results)]
+
+
+def suite_tables(view: Results) -> dict[str, Table]:
+    """The tables of one suite by their base names; with several suites their own names begin with the suite's."""
+    built = [tables.main(view)]
+    built += [tables.suite(view, name, title, caption) for name, title, caption in SUITES]
+    built += [compression.table(view), compression.differences(view), *papers.all_tables(view)]
+    built += [generation.table(view)] if view.generators else []
+    if (curves := stability.table(view)).rows:
+        built.append(curves)
+    return {table.name: dataclasses.replace(table, name=_named(view, table.name)) for table in built}
+
+
+def _named(view: Results, name: str) -> str:
+    return name if len(view.parts) == 1 or view.part is None else f"{view.part.name}-{name}"
+
+
+def _drawn(results: Results, folder: Path, entries: Iterable[figures.Plan]) -> dict[str, Drawing]:
+    plans = [dataclasses.replace(plan, name=_named(results, plan.name)) for plan in entries]
+    drawings = figures.draw(results, folder, plans)
+    return {plan.name: drawing for plan, drawing in zip(entries, drawings, strict=True)}
 
 
 def build(configuration: Configuration, root: str | Path) -> Made:
-    """Writes ROOT/tables, ROOT/figures and ROOT/report/index.html from what ROOT holds."""
+    """Writes ROOT/tables, ROOT/figures and the site ROOT/report from what ROOT holds."""
     root = Path(root)
     results = load(configuration, root)
-    built = all_tables(results)
-    for table in built:
-        tables.write(table, root / "tables")
-    drawings = figures.draw(results, root / "figures", compression.FIGURES)
-    path = root / "report" / "index.html"
-    page.write(path, results, built, drawings, claims.check_all(results))
-    return Made(path, results.gaps)
+    shared = {"geometry": tables.geometry(results)}
+    views = []
+    for view in results.views:
+        built = suite_tables(view)
+        plans = (*figures.SUITE, *compression.FIGURES, *(generation.FIGURES if view.generators else ()))
+        views.append(site.View(view, built, _drawn(view, root / "figures", plans)))
+    drawn = _drawn(dataclasses.replace(results, part=None), root / "figures", figures.SHARED)
+    written = [table for view in views for table in view.tables.values()] + [*shared.values()]
+    for table in written:
+        formats.write(table, root / "tables")
+    names = {table.name for table in written} | {d.name for view in views for d in view.drawings.values()} | {*drawn}
+    _remove_others((root / "tables", root / "figures"), names)
+    verdicts = claims.check_all(results)
+    content = site.Content(results, tuple(views), shared, drawn, verdicts)
+    page = site.write(root / "report", content, (root / "tables", root / "figures"))
+    return Made(page, results.gaps)
+
+
+def _remove_others(folders: tuple[Path, ...], names: set[str]) -> None:
+    """Removes tables and figures that this configuration no longer makes: they would be taken for its own."""
+    for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir()):
+        if path.is_file() and path.name.partition(".")[0] not in names:
+            path.unlink()

@@ -2,17 +2,15 @@
 
 import dataclasses
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluation import records
 from evaluation.compression import bjontegaard
 from evaluation.compression.format import MODES
 from evaluation.metrics import METRICS
 from evaluation.report import figures, looks, published, tables
-from evaluation.report.results import Entry, Results
+from evaluation.report.results import Entry, Results, Source
 from latticebench.files import canonical_json
 
 SUITE = "compression"
@@ -33,7 +31,7 @@ _CODEC_LINES = {
 class Curve:
     """Means over images, sorted by rate. rate: coded bits per pixel. qualities: metric -> one number a point.
 
-    method: a quantizer's, or a codec's name. kind: "tokenizer", "codec" or "published". path: of its first record.
+    method: a quantizer's, or a codec's name. kind: "tokenizer" or "codec". sources: its records.
     """
 
     name: str
@@ -41,7 +39,7 @@ class Curve:
     kind: str
     rate: tuple[float, ...]
     qualities: dict[str, tuple[float, ...]]
-    paths: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
 
 
 def table(results: Results) -> tables.Table:
@@ -72,7 +70,8 @@ def differences(results: Results) -> tables.Table:
             "bd_psnr": quality,
             "why": reason,
         }
-        rows.append(tables.Row(curve.name, None, f"{curve.kind.capitalize()}s", fields, {}))
+        origins = dict.fromkeys(("points", "low", "high", "bd_rate", "bd_psnr"), curve.sources)
+        rows.append(tables.Row(curve.name, None, f"{curve.kind.capitalize()}s", fields, {}, origins=origins))
     fields_ = (
         tables.Field("points", "Points", "Rate points of the curve.", True),
         tables.Field("low", "Lowest bpp", "Coded bits per pixel, mean over images.", True),
@@ -133,7 +132,7 @@ def _curve(entries: list[Entry]) -> Curve:
         "tokenizer",
         tuple(rate[i] for i in order),
         {key: tuple(numbers[i] for i in order) for key, numbers in qualities.items()},
-        tuple(source.path for entry in entries for source in entry.sources[SUITE]),
+        tuple(source for entry in entries for source in entry.sources[SUITE]),
     )
 
 
@@ -152,20 +151,16 @@ def _family(entry: Entry) -> str:
 
 
 def codec_curves(results: Results) -> list[Curve]:
-    """The classical codecs' curves, from records/codecs."""
+    """The classical codecs' curves."""
     curves = []
-    for path in sorted(results.root.glob("records/codecs/*.json")):
-        if path.name.startswith("made"):
+    for source in results.codecs:
+        arrays = source.record.arrays
+        if not arrays.get("bpp"):
             continue
-        record = records.read(path)
-        if not record.arrays.get("bpp"):
-            continue
-        order = np.argsort(record.arrays["bpp"])
-        qualities = {
-            key: tuple(float(record.arrays[key][i]) for i in order) for key in QUALITIES if key in record.arrays
-        }
-        rate = tuple(float(record.arrays["bpp"][i]) for i in order)
-        curves.append(Curve(record.name, record.method, "codec", rate, qualities, (_relative(results.root, path),)))
+        order = np.argsort(arrays["bpp"])
+        qualities = {key: tuple(float(arrays[key][i]) for i in order) for key in QUALITIES if key in arrays}
+        rate = tuple(float(arrays["bpp"][i]) for i in order)
+        curves.append(Curve(source.record.name, source.record.method, "codec", rate, qualities, (source,)))
     return curves
 
 
@@ -199,7 +194,7 @@ def curves(results: Results) -> tuple[Any, list[str]]:
     keys = [key for key in QUALITIES if any(key in curve.qualities for curve in (*ours, *codecs))]
     if not ours or not keys:
         raise figures.NothingToDraw("no tokenizer has been coded yet")
-    figure = figures._figure(5.6 if len(keys) == 1 else 4.2 * len(keys), 5.0)
+    figure = figures.new_figure(5.6 if len(keys) == 1 else 4.2 * len(keys), 5.0)
     panels = figure.subplots(1, len(keys), squeeze=False)[0]
     handles: dict[str, Any] = {}
     for axes, key in zip(panels, keys, strict=True):
@@ -216,8 +211,8 @@ def curves(results: Results) -> tuple[Any, list[str]]:
         unit = METRICS[key].unit
         axes.set_ylabel(METRICS[key].title + (f" ({unit})" if unit else ""))
         _set_limits(axes, key, ours, codecs, [(rate, found[key]) for _, _, rate, found in printed if key in found])
-    figures._legend(figure, list(handles.values()))
-    return figure, [path for curve in (*ours, *codecs) for path in curve.paths]
+    figures.legend(figure, list(handles.values()))
+    return figure, [source.path for curve in (*ours, *codecs) for source in curve.sources]
 
 
 def _set_limits(
@@ -263,7 +258,7 @@ def _draw_tokenizer(axes: Any, curve: Curve, key: str, handles: dict[str, Any]) 
             linewidth=1.2,
             label=curve.name,
             zorder=3,
-            gid=figures._series(curve.name, f"coded-{key}"),
+            gid=figures.series(curve.name, f"coded-{key}"),
         )
         handles.setdefault(curve.name, handle)
 
@@ -286,12 +281,8 @@ def _draw_published(
     handles.setdefault(handle.get_label(), handle)
 
 
-def _relative(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
 FIGURES = (
-    (
+    figures.Plan(
         "coded_rate_distortion",
         "Coded rate and distortion",
         "Quality against bits per pixel of files that were written and read back, headers included; means over images. "

@@ -98,7 +98,9 @@ def _lineage(found: _Class, known: dict[str, _Class]) -> list[_Class]:
 def _own(node: ast.ClassDef | ast.Module, name: str) -> ast.expr | None:
     """The expression that a class or module assigns to a name."""
     for part in node.body:
-        targets = part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []
+        targets = (
+            part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []
+        )
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return part.value
     return None

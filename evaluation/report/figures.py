@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,27 +33,32 @@ class NothingToDraw(Exception):
     """The records that a figure needs are not there; the text says which."""
 
 
-_Entry = tuple[str, str, str, str, Callable[[Results], tuple[Any, list[str]]]]
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A figure that can be drawn. function: results -> figure and the files that it was made from."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    function: Callable[[Results], tuple[Any, list[str]]]
 
 
-def draw(results: Results, folder: str | Path, more: tuple[_Entry, ...] = ()) -> list[Drawing]:
-    """Draws every figure that the results allow, into <folder>/<name>.svg and .png.
-
-    more: figures of other modules, as name, title, caption, alternative text and function.
-    """
+def draw(results: Results, folder: str | Path, plans: Iterable[Plan]) -> list[Drawing]:
+    """Draws the plans that the results allow, into <folder>/<name>.svg and .png."""
     import matplotlib
     from matplotlib import style
 
     drawings = []
     with matplotlib.rc_context(), style.context(STYLE):
-        for name, title, caption, alt, function in (*_FIGURES, *more):
+        for plan in plans:
+            about = (plan.name, plan.title, plan.caption, plan.alt)
             try:
-                figure, sources = function(results)
+                figure, sources = plan.function(results)
             except NothingToDraw as reason:
-                drawings.append(Drawing(name, title, caption, alt, None, str(reason)))
+                drawings.append(Drawing(*about, None, str(reason)))
                 continue
-            svg = _save(figure, Path(folder) / name)
-            drawings.append(Drawing(name, title, caption, alt, svg, None, tuple(sources)))
+            drawings.append(Drawing(*about, _save(figure, Path(folder) / plan.name), None, tuple(sources)))
     return drawings
 
 
@@ -71,25 +76,25 @@ def _save(figure: Any, stem: Path) -> str:
     return text.getvalue()
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
 
 
-def _looks(results: Results) -> dict[str, looks.Look]:
+def entry_looks(results: Results) -> dict[str, looks.Look]:
     return looks.looks((entry.name, entry.method) for entry in results.entries)
 
 
-def _series(name: str, kind: str) -> str:
+def series(name: str, kind: str) -> str:
     """The id of a mark in the SVG: the page highlights and hides a quantizer by it."""
     return f"series:{name}:{kind}"
 
 
 def rate_distortion(results: Results) -> tuple[Any, list[str]]:
     """PSNR against rate: the empirical entropy (mark) and the nominal rate (tick), one mark a quantizer."""
-    look = _looks(results)
-    figure = _figure(5.6, 4.6)
+    look = entry_looks(results)
+    figure = new_figure(5.6, 4.6)
     axes = figure.add_subplot()
     used: list[str] = []
     drawn = []
@@ -123,7 +128,7 @@ def rate_distortion(results: Results) -> tuple[Any, list[str]]:
                 markevery=[1],
                 markersize=6,
                 zorder=2,
-                gid=_series(entry.name, "gap"),
+                gid=series(entry.name, "gap"),
             )
         for source in psnr.sources if psnr.n > 1 else ():
             value = source.record.values["psnr"].value
@@ -140,7 +145,7 @@ def rate_distortion(results: Results) -> tuple[Any, list[str]]:
                     markersize=3,
                     alpha=0.7,
                     zorder=3,
-                    gid=_series(entry.name, f"seed{source.record.seed}"),
+                    gid=series(entry.name, f"seed{source.record.seed}"),
                 )
         (line,) = axes.plot(
             entropy.value,
@@ -153,7 +158,7 @@ def rate_distortion(results: Results) -> tuple[Any, list[str]]:
             linestyle="none",
             label=entry.name,
             zorder=4,
-            gid=_series(entry.name, "mean"),
+            gid=series(entry.name, "mean"),
         )
         drawn.append((psnr.value, line))
     if not drawn:
@@ -161,20 +166,20 @@ def rate_distortion(results: Results) -> tuple[Any, list[str]]:
     axes.set_xlabel("bits per pixel (mark: empirical entropy, tick: nominal log2 K)")
     axes.set_ylabel("PSNR (dB)")
     axes.margins(x=0.06, y=0.1)
-    _legend(figure, [line for _, line in sorted(drawn, key=lambda pair: -pair[0])])
+    legend(figure, [line for _, line in sorted(drawn, key=lambda pair: -pair[0])])
     return figure, used
 
 
-def _legend(figure: Any, lines: list[Any]) -> None:
-    legend = figure.legend(handles=lines, loc="outside lower left", ncols=4, handletextpad=0.5, columnspacing=1.2)
-    for text, line in zip(legend.get_texts(), lines, strict=True):
-        text.set_gid(_series(line.get_label(), "label"))
+def legend(figure: Any, lines: list[Any]) -> None:
+    made = figure.legend(handles=lines, loc="outside lower left", ncols=4, handletextpad=0.5, columnspacing=1.2)
+    for text, line in zip(made.get_texts(), lines, strict=True):
+        text.set_gid(series(line.get_label(), "label"))
 
 
 def usage(results: Results) -> tuple[Any, list[str]]:
     """Frequency of the used codes by rank, both axes logarithmic, with the uniform source as a reference."""
-    look = _looks(results)
-    figure = _figure(5.6, 4.5)
+    look = entry_looks(results)
+    figure = new_figure(5.6, 4.5)
     axes = figure.add_subplot()
     lines, used = [], []
     for entry in results.entries:
@@ -185,7 +190,7 @@ def usage(results: Results) -> tuple[Any, list[str]]:
         if not len(counts):
             continue
         used.append(sources[0].path)
-        ranks = np.unique(np.round(np.geomspace(1, len(counts), 400)).astype(int))
+        ranks = np.unique(np.round(np.geomspace(1, len(counts), 160)).astype(int))
         style = look[entry.name]
         (line,) = axes.plot(
             ranks,
@@ -193,7 +198,7 @@ def usage(results: Results) -> tuple[Any, list[str]]:
             color=style.colour,
             linestyle=style.line,
             label=entry.name,
-            gid=_series(entry.name, "curve"),
+            gid=series(entry.name, "curve"),
         )
         axes.plot(
             len(counts),
@@ -203,7 +208,7 @@ def usage(results: Results) -> tuple[Any, list[str]]:
             markersize=5,
             markeredgecolor="white",
             markeredgewidth=0.5,
-            gid=_series(entry.name, "end"),
+            gid=series(entry.name, "end"),
         )
         line.set_marker("none")
         lines.append((len(counts), line))
@@ -224,7 +229,7 @@ def usage(results: Results) -> tuple[Any, list[str]]:
         )
         axes.margins(y=0.08)
     axes.set(xscale="log", yscale="log", xlabel="rank of the code", ylabel="share of tokens")
-    _legend(figure, [line for _, line in sorted(lines, key=lambda pair: -pair[0])])
+    legend(figure, [line for _, line in sorted(lines, key=lambda pair: -pair[0])])
     return figure, used
 
 
@@ -249,7 +254,7 @@ def training(results: Results) -> tuple[Any, list[str]]:
     import pandas as pd
     from matplotlib.ticker import LogFormatter
 
-    look = _looks(results)
+    look = entry_looks(results)
     logs = []
     for entry in results.entries:
         found = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) > 1]
@@ -258,7 +263,7 @@ def training(results: Results) -> tuple[Any, list[str]]:
     if not logs:
         raise NothingToDraw("no training log is there yet")
     columns = [c for c in _CURVES if any(c[0] in log for _, found in logs for log in found)]
-    figure = _figure(5.6, 1.6 * len(columns) + 1.0)
+    figure = new_figure(5.6, 1.6 * len(columns) + 1.0)
     panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
     lines = []
     for axes, (key, label, log_scale) in zip(panels, columns, strict=True):
@@ -268,7 +273,7 @@ def training(results: Results) -> tuple[Any, list[str]]:
             axes.yaxis.set_major_formatter(LogFormatter())
             axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
         for entry, found in logs:
-            curves = [_smooth(log.set_index("step")[key]) for log in found if key in log]
+            curves = [smooth(log.set_index("step")[key]) for log in found if key in log]
             if entry.ceiling and key == "codes_used":
                 continue
             if not curves:
@@ -282,44 +287,79 @@ def training(results: Results) -> tuple[Any, list[str]]:
                 linestyle=style.line,
                 linewidth=1.2,
                 label=entry.name,
-                gid=_series(entry.name, f"curve-{key}"),
+                gid=series(entry.name, f"curve-{key}"),
             )
             if axes is panels[0]:
                 lines.append(line)
     panels[-1].set_xlabel("step")
-    _legend(figure, lines)
-    used = [f"tokenizers/{e.id}/seed{s}/log.parquet" for e, _ in logs for s in e.seeds]
+    legend(figure, lines)
+    used = [results.log_path(e, s) for e, _ in logs for s in e.seeds]
     return figure, used
 
 
-def _smooth(column: Any) -> Any:
+def smooth(column: Any) -> Any:
     window = max(1, len(column) // 40)
     smooth = column.astype("float64").rolling(window, min_periods=1).median()
     return smooth[~smooth.index.duplicated(keep="last")]
 
 
+_PICTURES = 3
+_INSET = 4
+"""Pictures of the grid, and how much their insets magnify."""
+
+
 def reconstructions(results: Results) -> tuple[Any, list[str]]:
-    """The first pictures of the evaluation split: originals, each quantizer, and the error of each."""
+    """A few pictures: the original's row, then each quantizer's, each with a magnified inset and its error map."""
+    from matplotlib.patches import Rectangle
+
     strips = images.strips(results)
     if not strips:
         raise NothingToDraw("no stored pictures are there yet")
-    gap, (height, width) = 6, strips[0].picture.shape[:2]
-    canvas = np.full((len(strips) * (height + gap) - gap, 2 * width + 3 * gap, 3), 255, np.uint8)
-    for position, strip in enumerate(strips):
-        top = position * (height + gap)
-        canvas[top : top + height, :width] = strip.picture
-        if strip.error is not None:
-            canvas[top : top + height, width + 3 * gap :] = strip.error
-    figure = _figure(8.0, 0.5 + 8.0 * 0.84 * canvas.shape[0] / canvas.shape[1])
-    axes = figure.add_subplot()
-    axes.imshow(canvas, interpolation="nearest")
-    axes.set_yticks([i * (height + gap) + height / 2 for i in range(len(strips))], [s.label for s in strips], color=INK)
-    axes.set_xticks([width / 2, 1.5 * width + 3 * gap], ["reconstruction", "absolute error"], color=INK)
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
+    count = strips[0].count
+    chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(_PICTURES, count))})
+    pictures = {strip.id: images.split(strip.picture, count) for strip in strips}
+    errors = {strip.id: images.split(strip.error, count) for strip in strips if strip.error is not None}
+    places = {i: _busiest(pictures[strips[0].id][i]) for i in chosen}
+    look = entry_looks(results)
+    columns = 3 * len(chosen)
+    figure = new_figure(0.98 * columns + 1.2, 1.02 * len(strips) + 0.4)
+    grid = figure.subplots(
+        len(strips), columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03, "width_ratios": [1] * columns}
+    )
+    for row, strip in zip(grid, strips, strict=True):
+        for number, i in enumerate(chosen):
+            top, left, side = places[i]
+            whole_picture = pictures[strip.id][i]
+            crop = whole_picture[top : top + side, left : left + side]
+            panels = [whole_picture, crop, errors[strip.id][i] if strip.id in errors else None]
+            for axes, shown in zip(row[3 * number : 3 * number + 3], panels, strict=True):
+                axes.set_xticks([])
+                axes.set_yticks([])
+                axes.grid(False)
+                axes.spines[:].set_visible(shown is crop)
+                axes.spines[:].set_color("#D55E00")
+                if shown is not None:
+                    axes.imshow(shown, interpolation="nearest", aspect="equal")
+            row[3 * number].add_patch(
+                Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="#D55E00", linewidth=0.9)
+            )
+        label = strip.label if strip.psnr is None else f"{strip.label}\n{strip.psnr:.2f} dB"
+        colour = look[strip.name].colour if strip.name in look else INK
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", color=colour, fontsize=8, labelpad=5)
+    for number in range(len(chosen)):
+        for axes, text in zip(grid[0][3 * number : 3 * number + 3], ("picture", f"{_INSET} ×", "error"), strict=True):
+            axes.set_title(text, loc="center", fontsize=7.5, fontweight="normal", color=MUTED)
     return figure, [strip.path for strip in strips if strip.path]
+
+
+def _busiest(picture: np.ndarray) -> tuple[int, int, int]:
+    """Top, left and side of the square, a quarter of the picture's side, whose grey levels vary most."""
+    grey = picture.astype(np.float32).mean(-1)
+    side = max(4, min(grey.shape) // _INSET)
+    tops, lefts = (range(0, size - side + 1, max(1, side // 4)) for size in grey.shape)
+    scored = [(float(grey[t : t + side, x : x + side].std()), t, x) for t in tops for x in lefts]
+    _, top, left = max(scored)
+    return top, left, side
 
 
 def smallest_distance(results: Results) -> tuple[Any, list[str]]:
@@ -338,7 +378,7 @@ def smallest_distance(results: Results) -> tuple[Any, list[str]]:
     dims = sorted((dim for dim in panels if counts[dim] > 1), key=lambda dim: (-counts[dim], dim))[:3]
     if not dims:
         raise NothingToDraw("no dimension has two geometry records with a smallest distance yet")
-    figure = _figure(5.6, 3.2)
+    figure = new_figure(5.6, 3.2)
     lines: dict[str, Any] = {}
     methods = sorted({method for dim in dims for method in panels[dim]})
     look = looks.looks((method, method) for method in methods)
@@ -355,19 +395,19 @@ def smallest_distance(results: Results) -> tuple[Any, list[str]]:
                 label=method,
                 clip_on=False,
                 zorder=3,
-                gid=_series(method, f"delta-{dim}"),
+                gid=series(method, f"delta-{dim}"),
             )
             lines.setdefault(method, line)
         axes.set(xscale="log", title=f"d = {dim}", xlabel="codebook size K")
         axes.xaxis.set_minor_formatter("")
         axes.set_ylim(bottom=0)
     figure.axes[0].set_ylabel("smallest distance δ_min")
-    _legend(figure, list(lines.values()))
+    legend(figure, list(lines.values()))
     return figure, used
 
 
-_FIGURES: tuple[_Entry, ...] = (
-    (
+SUITE: tuple[Plan, ...] = (
+    Plan(
         "rate_distortion",
         "Rate and distortion",
         "PSNR against rate, one mark a quantizer (mean over seeds; small dots are the seeds). The mark stands at the "
@@ -377,7 +417,7 @@ _FIGURES: tuple[_Entry, ...] = (
         "Scatter plot of PSNR against bits per pixel for every quantizer, with the unquantized ceiling named above the axes.",
         rate_distortion,
     ),
-    (
+    Plan(
         "usage",
         "Use of the codebook",
         "Share of all evaluation tokens that each code takes, codes sorted from the most to the least used, first "
@@ -386,7 +426,7 @@ _FIGURES: tuple[_Entry, ...] = (
         "Log-log curves of code frequency by rank, one line a quantizer.",
         usage,
     ),
-    (
+    Plan(
         "training",
         "Training",
         "Running medians of the training log, mean over seeds. The ℓ1 error is the part of the loss that all share "
@@ -394,16 +434,19 @@ _FIGURES: tuple[_Entry, ...] = (
         "Line plots of training error, gradient norm, codes used and loss by step, one line a quantizer.",
         training,
     ),
-    (
+    Plan(
         "reconstructions",
         "Reconstructions",
-        "Pictures of the evaluation split, spread over its scenes, the same for every quantizer. Right, "
-        "or below: absolute error, mean "
-        "of the channels, black at 0 and brightest at 64 of 255 grey levels, the same scale in every row.",
-        "Grid of original pictures, their reconstruction by each quantizer, and error maps.",
+        "Pictures of the evaluation split, the same for every quantizer; the framed square four times as large beside "
+        "them, and the absolute error: mean of the channels, black at 0 and brightest at 64 of 255 grey levels, the "
+        "same scale everywhere.",
+        "Grid of original pictures and their reconstruction by each quantizer, with magnified insets and error maps.",
         reconstructions,
     ),
-    (
+)
+
+SHARED: tuple[Plan, ...] = (
+    Plan(
         "smallest_distance",
         "Smallest distance between codes",
         "δ_min, the smallest distance between two code vectors on the unit sphere, against the size of the codebook "

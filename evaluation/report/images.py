@@ -1,8 +1,7 @@
-"""Strips of stored pictures: originals, reconstructions and error maps as arrays and as data URIs."""
+"""Strips of stored pictures: originals, reconstructions and error maps as arrays and as PNG files."""
 
-import base64
 import dataclasses
-import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,24 @@ from evaluation.report.results import Results
 
 BRIGHTEST = 64
 """Grey levels of error that an error map shows as its brightest colour."""
-_GAP = 3
 _MAX_SIDE = 192
 
 
 @dataclasses.dataclass(frozen=True)
 class Strip:
-    """One row of the grid: pictures side by side (h, w, 3) uint8, and their error maps, None for the originals."""
+    """One row of the grid: pictures and error maps side by side without gaps, (h, count·w, 3) uint8.
 
+    id: the entry's, empty for the originals, which have no error. path: the stored file's folder.
+    """
+
+    id: str
     name: str
     label: str
     psnr: float | None
     picture: np.ndarray
     error: np.ndarray | None
     path: str
+    count: int
 
 
 def strips(results: Results, count: int = 8) -> list[Strip]:
@@ -36,20 +39,21 @@ def strips(results: Results, count: int = 8) -> list[Strip]:
     result = []
     if originals is not None:
         originals = originals[:count]
-        result.append(Strip("", "original", None, _join(originals), None, ""))
+        result.append(Strip("", "", "original", None, _join(originals), None, "", len(originals)))
     for entry, pictures in found:
         pixels = _reconstructions(pictures)[:count]
         same = originals is not None and originals.shape == pixels.shape
         error = _join(error_map(originals, pixels)) if same else None
         path = f"pictures/{entry.id}"
-        result.append(Strip(entry.name, entry.name, entry.number("psnr"), _join(pixels), error, path))
+        psnr = entry.number("psnr")
+        result.append(Strip(entry.id, entry.name, entry.name, psnr, _join(pixels), error, path, len(pixels)))
     return result
 
 
 def _originals(results: Results, pictures: dict[str, Any]) -> np.ndarray | None:
     if "originals" in pictures:
         return pictures["originals"]
-    path = results.root / "data" / results.configuration.data_hash / "eval.npy"
+    path = results.root / "data" / results.data_hash / "eval.npy"
     if not path.is_file():
         return None
     images = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -73,16 +77,16 @@ def error_map(originals: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 def _join(pictures: np.ndarray) -> np.ndarray:
     step = max(1, -(-max(pictures.shape[1:3]) // _MAX_SIDE))
-    small = pictures[:, ::step, ::step]
-    gap = np.full((small.shape[1], _GAP, 3), 255, np.uint8)
-    parts = [part for picture in small for part in (picture, gap)]
-    return np.concatenate(parts[:-1], axis=1)
+    return np.concatenate(list(pictures[:, ::step, ::step]), axis=1)
 
 
-def data_uri(pixels: np.ndarray) -> str:
-    """A PNG as a data URI."""
+def split(strip: np.ndarray, count: int) -> list[np.ndarray]:
+    """The pictures of a strip."""
+    return np.split(strip, count, axis=1)
+
+
+def save(pixels: np.ndarray, path: Path) -> None:
+    """Writes a PNG."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    Image.fromarray(pixels).save(path, "PNG", optimize=True)

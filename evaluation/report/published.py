@@ -50,7 +50,19 @@ class Published:
     protocol_text: str
     source: str
     confidence: str
+    line: int
     conflicts: tuple[float, ...] = ()
+
+    @property
+    def anchor(self) -> str:
+        """The number's place on the report's page of numbers in print."""
+        return f"printed-{self.line}"
+
+    @property
+    def url(self) -> str:
+        """The work's address, or empty."""
+        kind, _, identity = self.work.partition(":")
+        return f"https://arxiv.org/abs/{identity}" if kind == "arXiv" else ""
 
     @property
     def note(self) -> str:
@@ -66,7 +78,7 @@ def numbers() -> tuple[Published, ...]:
     Kodak's rows are operating points of a rate-distortion curve, not conflicts: they are all kept.
     """
     with _FILE.open(newline="", encoding="utf-8") as file:
-        rows = [_parse(row) for row in csv.DictReader(file)]
+        rows = [_parse(row, line) for line, row in enumerate(csv.DictReader(file), start=2)]
     groups: dict[tuple[object, ...], list[Published]] = {}
     for position, row in enumerate(rows):
         point = position if row.task == "compression" else None
@@ -105,7 +117,7 @@ def _settle(group: list[Published]) -> Published:
     return dataclasses.replace(first, conflicts=conflicts)
 
 
-def _parse(row: dict[str, str]) -> Published:
+def _parse(row: dict[str, str], line: int) -> Published:
     return Published(
         work=row["work"],
         place=row["table"],
@@ -121,6 +133,7 @@ def _parse(row: dict[str, str]) -> Published:
         protocol_text=row["protocol"],
         source=row["source"],
         confidence=row["confidence"],
+        line=line,
     )
 
 

@@ -11,10 +11,13 @@ from typing import Any
 from evaluation import records
 from evaluation.metrics import METRICS, Metric
 from evaluation.records import Record, Value
+from latticebench import generator_entries
 from latticebench.configuration import Configuration, Subject
 from latticebench.errors import BadInput
 
 SUITES = ("reconstruction", "codebook", "rates", "cost")
+"""What the judge measures of every quantizer."""
+GENERATION = "generation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +28,15 @@ class Source:
     record: Record
 
     @property
-    def anchor(self) -> str:
-        """The id of the record's section in the report."""
-        return "record-" + self.path.removeprefix("records/").removesuffix(".json").replace("/", "-")
+    def subject(self) -> str:
+        """The folder below records/ that the record lies in: one page of the report shows all of it."""
+        return self.path.removeprefix("records/").partition("/")[0]
+
+    @property
+    def section(self) -> str:
+        """The record's place on that page: shared by the seeds of one measurement."""
+        rest = self.path.removesuffix(".json").split("/")[2:]
+        return "-".join(part for part in rest if not part.startswith("seed"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +66,11 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A quantizer of the configuration, or a codebook of the geometry stage, with its records by suite."""
+    """A quantizer, a codebook of the geometry stage, or a generator (whose `tokenizer` is an id), with its records.
+
+    method: the quantizer's; of a generator, that of its tokenizer. spec: everything that the entry depends on.
+    training: folder of the trained model and its log below the results folder.
+    """
 
     name: str
     id: str
@@ -65,6 +78,8 @@ class Entry:
     seeds: tuple[int, ...]
     spec: dict[str, Any]
     sources: dict[str, tuple[Source, ...]]
+    tokenizer: str | None = None
+    training: str = ""
 
     @property
     def ceiling(self) -> bool:
@@ -95,7 +110,9 @@ class Entry:
     @property
     def dim(self) -> int | None:
         """Dimension of the code vectors, where a record or the parameters state it."""
-        number = self.number("dim", tuple(self.sources)) or self.spec["quantizer"].get("parameters", {}).get("dim")
+        number = self.number("dim", tuple(self.sources)) or self.spec.get("quantizer", {}).get("parameters", {}).get(
+            "dim"
+        )
         return None if number is None else round(number)
 
 
@@ -108,28 +125,83 @@ class Gap:
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """A suite of the configuration: rows that share data and tokenizer recipe, and so may share a table.
+
+    entries, generators: ids. data: the suite's data section. table: the published table that it reproduces.
+    """
+
+    name: str
+    title: str
+    table: str | None
+    entries: frozenset[str]
+    generators: frozenset[str]
+    data: dict[str, Any]
+    data_hash: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Results:
-    """Everything that a report is made of."""
+    """Everything that a report is made of.
+
+    entries: of all suites, or, in what `of` returns, of one. generators: models of tokens. codecs: records of the
+    classical codecs. part: the suite that this is cut to.
+    """
 
     configuration: Configuration
     root: Path
     entries: tuple[Entry, ...]
     geometry: tuple[Entry, ...]
     gaps: tuple[Gap, ...]
+    generators: tuple[Entry, ...] = ()
+    oracles: tuple[Entry, ...] = ()
+    codecs: tuple[Source, ...] = ()
+    parts: tuple[Part, ...] = ()
+    part: Part | None = None
 
     @property
     def finished(self) -> bool:
         return not self.gaps
 
+    def of(self, part: Part) -> "Results":
+        """The rows of one suite. Codecs belong to the suite whose images they coded."""
+        entries = tuple(entry for entry in self.entries if entry.id in part.entries)
+        generators = tuple(entry for entry in self.generators if entry.id in part.generators)
+        images = {s.record.dataset.sha256 for e in entries for f in e.sources.values() for s in f if s.record.dataset}
+        codecs = tuple(s for s in self.codecs if s.record.dataset is None or s.record.dataset.sha256 in images)
+        oracles = tuple(entry for entry in self.oracles if entry.id == f"oracle-{part.data_hash}")
+        return dataclasses.replace(
+            self, entries=entries, generators=generators, oracles=oracles, codecs=codecs, part=part
+        )
+
+    @property
+    def views(self) -> tuple["Results", ...]:
+        """One cut for each suite."""
+        return tuple(self.of(part) for part in self.parts)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data section of the suite, or of the top level."""
+        return self.part.data if self.part else self.configuration.values["data"]
+
+    @property
+    def data_hash(self) -> str:
+        """Of that data."""
+        return self.part.data_hash if self.part else self.configuration.data_hash
+
     def entry(self, name: str) -> Entry | None:
         """The quantizer of that name, if the configuration has one."""
         return next((entry for entry in self.entries if entry.name == name), None)
+
+    def log_path(self, entry: Entry, seed: int) -> str:
+        """Where a training log lies, relative to the results folder."""
+        return f"{entry.training}/seed{seed}/log.parquet"
 
     def log(self, entry: Entry, seed: int) -> Any:
         """A training log as a data frame, or None where it isn't there."""
         import pandas as pd
 
-        path = self.root / "tokenizers" / entry.id / f"seed{seed}" / "log.parquet"
+        path = self.root / self.log_path(entry, seed)
         return pd.read_parquet(path) if path.is_file() else None
 
     def pictures(self, entry: Entry) -> dict[str, Any] | None:
@@ -145,9 +217,8 @@ class Results:
 
     def sources(self) -> list[Source]:
         """Every record that the report may quote."""
-        return [
-            source for entry in (*self.entries, *self.geometry) for suite in entry.sources.values() for source in suite
-        ]
+        entries = (*self.entries, *self.generators, *self.oracles, *self.geometry)
+        return [*(s for entry in entries for suite in entry.sources.values() for s in suite), *self.codecs]
 
 
 def metric(key: str) -> Metric:
@@ -204,37 +275,85 @@ def load(configuration: Configuration, root: str | Path) -> Results:
     root = Path(root)
     gaps: list[Gap] = []
     entries = tuple(_entry(root, subject, gaps) for subject in configuration.subjects())
-    geometry = tuple(_codebook(root, path) for path in sorted(root.glob("records/geometry/*.json")) if _is_record(path))
+    generators = tuple(_generator(root, subject, gaps) for subject in configuration.generators())
+    geometry = tuple(_lone(root, path) for path in sorted(root.glob("records/geometry/*.json")) if _is_record(path))
     if not geometry:
         gaps.append(Gap("geometry of the codebooks", "records/geometry holds no record: the stage has not run"))
     if not any(True for _ in root.glob("pictures/*/*.npz")):
         gaps.append(Gap("reconstructed pictures", "pictures/ holds no file: no tokenizer has been judged"))
-    return Results(configuration, root, entries, geometry, tuple(gaps))
+    oracles = tuple(_lone(root, path) for path in sorted(root.glob("records/oracle-*/generation.json")))
+    codecs = tuple(_source(root, path) for path in sorted(root.glob("records/codecs/*.json")) if _is_record(path))
+    parts = tuple(
+        Part(
+            suite.name,
+            suite.title,
+            suite.table,
+            frozenset(subject.id for subject in suite.subjects),
+            frozenset(subject.id for subject in suite.generators),
+            suite.subjects[0].spec["data"],
+            suite.subjects[0].data_hash,
+        )
+        for suite in configuration.suites()
+    )
+    return Results(configuration, root, entries, geometry, tuple(gaps), generators, oracles, codecs, parts)
 
 
 def _is_record(path: Path) -> bool:
     return not path.name.startswith("made")
 
 
-def _entry(root: Path, subject: Subject, gaps: list[Gap]) -> Entry:
+def _source(root: Path, path: Path) -> Source:
+    return Source(path.relative_to(root).as_posix(), records.read(path))
+
+
+def _seed_records(root: Path, subject: Subject) -> dict[str, tuple[Source, ...]]:
     sources: dict[str, list[Source]] = {}
-    method = subject.spec["quantizer"].get("method") or Path(subject.spec["quantizer"]["module"]).stem
     for seed in subject.seeds:
         folder = root / "records" / subject.id / f"seed{seed}"
-        found = sorted(path for path in folder.glob("*.json") if _is_record(path))
-        for path in found:
-            record = records.read(path)
-            sources.setdefault(record.suite, []).append(Source(path.relative_to(root).as_posix(), record))
+        for path in sorted(path for path in folder.glob("*.json") if _is_record(path)):
+            source = _source(root, path)
+            sources.setdefault(source.record.suite, []).append(source)
+    return {suite: tuple(found) for suite, found in sources.items()}
+
+
+def _entry(root: Path, subject: Subject, gaps: list[Gap]) -> Entry:
+    quantizer = subject.spec["quantizer"]
+    for seed in subject.seeds:
+        folder = root / "records" / subject.id / f"seed{seed}"
         missing = [suite for suite in SUITES if not (folder / f"{suite}.json").is_file()]
         if missing:
             gaps.append(Gap(f"{subject.name}, seed {seed}: {', '.join(missing)}", _why(root, subject, seed)))
     return Entry(
         name=subject.name,
         id=subject.id,
-        method=method,
+        method=quantizer.get("method") or Path(quantizer["module"]).stem,
         seeds=subject.seeds,
         spec=subject.spec,
-        sources={suite: tuple(found) for suite, found in sources.items()},
+        sources=_seed_records(root, subject),
+        training=f"tokenizers/{subject.id}",
+    )
+
+
+def _generator(root: Path, subject: Subject, gaps: list[Gap]) -> Entry:
+    tokenizer = generator_entries.tokenizer_of(subject)
+    training = f"generators/{generator_entries.training_of(subject).id}"
+    sources = _seed_records(root, subject)
+    found = {source.record.seed for source in sources.get(GENERATION, ())}
+    for seed in subject.seeds:
+        if seed not in found:
+            trained = (root / training / f"seed{seed}" / "model.safetensors").is_file()
+            why = "the generator is trained but not judged" if trained else "the generator is not trained"
+            gaps.append(Gap(f"generator {subject.name}, seed {seed}", why))
+    quantizer = tokenizer.spec["quantizer"]
+    return Entry(
+        name=subject.name,
+        id=subject.id,
+        method=quantizer.get("method") or Path(quantizer["module"]).stem,
+        seeds=subject.seeds,
+        spec=subject.spec,
+        sources=sources,
+        tokenizer=tokenizer.id,
+        training=training,
     )
 
 
@@ -246,9 +365,9 @@ def _why(root: Path, subject: Subject, seed: int) -> str:
     return "training has not begun"
 
 
-def _codebook(root: Path, path: Path) -> Entry:
-    record = records.read(path)
-    source = Source(path.relative_to(root).as_posix(), record)
+def _lone(root: Path, path: Path) -> Entry:
+    source = _source(root, path)
+    record = source.record
     return Entry(
         name=record.name,
         id=record.subject,

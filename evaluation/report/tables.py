@@ -1,20 +1,14 @@
-"""Tables from records: built once, written as CSV, Markdown and LaTeX, and shown by the page.
-
-`<table>.sources.json` beside each CSV says which records each cell came from:
-{"rows": {row: {column: {"records": [paths], "protocol": id, "reason": why it is empty, or null}}}}.
-"""
+"""Tables from records: built once, written by `formats` and shown by the site."""
 
 import collections
-import csv
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 from evaluation.metrics import METRICS, Metric
 from evaluation.report import comparisons, published
-from evaluation.report.results import SUITES, Cell, Entry, Results, metric, one_protocol
-from latticebench.files import whole, write_json
+from evaluation.report.published import Published
+from evaluation.report.results import SUITES, Cell, Entry, Results, Source, metric, one_protocol
 from latticebench.weights import registry
 
 MAIN = (
@@ -32,7 +26,6 @@ MAIN = (
 )
 QUALITY = ("psnr", "psnr_gain", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg", "rfid", "fd_insuite", "fd_dinov2")
 """The columns in which a best row may be marked: more codes or fewer bits are not better in themselves."""
-EMPTY = "—"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +39,28 @@ class Field:
 
 
 @dataclasses.dataclass(frozen=True)
+class Printed:
+    """A published number beside ours. difference: ours − published. why: why the two are not comparable, or empty."""
+
+    number: Published
+    difference: float | None
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
-    """A row: `key` is unique in its table and names the row in the CSV and the sources file."""
+    """A row: `key` is unique in its table and names the row in the CSV and the sources file.
+
+    printed: published numbers by metric. origins: the records that a field was read from, by the field's key.
+    """
 
     key: str
     entry: Entry | None
     group: str
     fields: dict[str, Any]
     cells: dict[str, Cell]
+    printed: dict[str, Printed] = dataclasses.field(default_factory=dict)
+    origins: dict[str, tuple[Source, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,16 +78,27 @@ class Table:
 
     @property
     def shown(self) -> tuple[Metric, ...]:
-        """The columns with at least one number."""
-        return tuple(m for m in self.metrics if any(c.value is not None for c in self._column(m.key)))
+        """The columns with at least one number, ours or published."""
+        beside = self.beside
+        return tuple(m for m in self.metrics if m.key in beside or any(c.value is not None for c in self.column(m.key)))
+
+    @property
+    def beside(self) -> frozenset[str]:
+        """The metrics with a published number in some row."""
+        return frozenset(key for row in self.rows for key in row.printed)
+
+    @property
+    def daggers(self) -> tuple[str, ...]:
+        """Every reason why some published number is not comparable with ours, once."""
+        return tuple(dict.fromkeys(p.why for row in self.rows for p in row.printed.values() if p.why))
 
     @property
     def unmeasured(self) -> tuple[tuple[Metric, str], ...]:
         """The columns without any number, each with the reason that its records give."""
         return tuple(
-            (m, next((c.reason for c in self._column(m.key) if c.reason), "no record yet"))
+            (m, next((c.reason for c in self.column(m.key) if c.reason), "no record yet"))
             for m in self.metrics
-            if m not in self.shown
+            if all(c.value is None for c in self.column(m.key))
         )
 
     @property
@@ -91,7 +109,8 @@ class Table:
             found.setdefault(row.group, []).append(row)
         return list(found.items())
 
-    def _column(self, key: str) -> list[Cell]:
+    def column(self, key: str) -> list[Cell]:
+        """The cells of a metric, from top to bottom."""
         return [row.cells[key] for row in self.rows if key in row.cells]
 
 
@@ -158,8 +177,9 @@ def _quantizers(
             key=entry.name,
             entry=entry,
             group=_group(entry, size),
-            fields={"K": codebook_size(entry), "bits": _bits(entry)},
+            fields={"K": codebook_size(entry), "bits": bits(entry)},
             cells={key: cell for key in keys if (cell := entry.cell(key, suites)) is not None},
+            origins=size_origins(entry),
         )
         for entry in results.entries
     ]
@@ -171,7 +191,13 @@ def _quantizers(
         for column in columns
         if column.key in QUALITY and column.better and (winner := comparisons.best(equal, column.key, column.better))
     }
-    return _checked(Table(name, title, caption, CODES, columns, tuple(rows), best=frozenset(best)))
+    return checked(Table(name, title, caption, CODES, columns, tuple(rows), best=frozenset(best)))
+
+
+def size_origins(entry: Entry) -> dict[str, tuple[Source, ...]]:
+    """The records that say K."""
+    cell = entry.cell("codebook_size", (*SUITES, "geometry"))
+    return {} if cell is None or cell.value is None else {"K": cell.sources, "bits": cell.sources}
 
 
 _CEILING = "Ceiling: nothing is quantized"
@@ -184,12 +210,14 @@ def _group(entry: Entry, size: int | None) -> str:
     return f"Equal codebook size: K = {size:,}" if codebook_size(entry) == size else _OTHER
 
 
-def _bits(entry: Entry) -> float | None:
+def bits(entry: Entry) -> float | None:
+    """log2 K."""
     size = codebook_size(entry)
     return math.log2(size) if size else None
 
 
-def _checked(table: Table) -> Table:
+def checked(table: Table) -> Table:
+    """The table itself. Raises BadInput where two protocols meet in one column."""
     for column in table.metrics:
         found = [(c.protocol, c.sources[0].path) for row in table.rows if (c := row.cells.get(column.key)) is not None]
         if found:
@@ -208,271 +236,27 @@ def geometry(results: Results) -> Table:
         size = codebook_size(entry)
         ours = entry.number("delta_min", suites)
         theirs = next(iter(published.find("delta_min", method=entry.method, codebook_size=size)), None)
+        beside = Printed(theirs, None if ours is None else ours - theirs.value, "") if theirs else None
         rows.append(
             Row(
                 key=entry.name,
                 entry=entry,
                 group=_dimension(entry),
-                fields={
-                    "K": size,
-                    "bits": _bits(entry),
-                    "published": theirs and theirs.value,
-                    "difference": ours - theirs.value if theirs and ours is not None else None,
-                },
+                fields={"K": size, "bits": bits(entry)},
                 cells={key: cell for key in keys if (cell := entry.cell(key, suites)) is not None},
+                printed={"delta_min": beside} if beside else {},
+                origins=size_origins(entry),
             )
         )
     rows.sort(key=lambda row: (row.entry.dim or 0, row.entry.method, row.fields["K"] or 0))
-    fields = (
-        *CODES,
-        Field("published", "δ_min, published", "arXiv:2512.14697, Table 4, printed to three decimals.", True),
-        Field("difference", "ours − published", "Our δ_min minus the published one.", True),
-    )
     caption = (
-        "Codebooks as sets of points on the unit sphere. The released Λ24 file joins two different Golay codes, so its "
-        "smallest distance is √(24/32) = 0.866, the paper's number; the true Leech shell has 1.0."
+        "Codebooks as sets of points on the unit sphere, beside Table 4 of arXiv:2512.14697 (printed to three "
+        "decimals). The released Λ24 file joins two different Golay codes, so its smallest distance is "
+        "√(24/32) = 0.866, the paper's number; the true Leech shell has 1.0."
     )
     columns = tuple(metric(key) for key in keys)
-    return _checked(Table("geometry", "Geometry", caption, fields, columns, tuple(rows), "codebook"))
+    return checked(Table("geometry", "Geometry", caption, CODES, columns, tuple(rows), "codebook"))
 
 
 def _dimension(entry: Entry) -> str:
     return f"d = {entry.dim}" if entry.dim else ""
-
-
-PUBLISHED_METRICS = ("psnr", "ssim", "lpips_alex", "rfid")
-
-
-def published_reconstruction(results: Results) -> Table:
-    """The papers' reconstruction numbers with this run's beside: no difference, because the scales differ."""
-    groups: dict[tuple[Any, ...], list[published.Published]] = {}
-    for number in published.numbers():
-        if number.task.startswith("reconstruction") and number.metric in PUBLISHED_METRICS:
-            key = (number.work, number.dataset, number.resolution, number.method, number.codebook_size)
-            groups.setdefault(key, []).append(number)
-    rows = []
-    for (work, dataset, resolution, method, size), found in groups.items():
-        first = found[0]
-        entry = _same_quantizer(results, method, size)
-        ours = entry.cell("psnr") if entry else None
-        fields: dict[str, Any] = {
-            "method": method,
-            "K": size,
-            "bits": first.bits if first.bits is not None else (math.log2(size) if size else None),
-            "data": f"{dataset}, {resolution} px",
-            "protocol": first.protocol,
-            **{f"published_{n.metric}": n.value for n in found},
-        }
-        key = f"{method} {size or ''} {dataset} {resolution} {work}".replace("  ", " ")
-        group = f"{work} ({first.confidence})"
-        rows.append(Row(key, entry, group, fields, {"psnr": ours} if ours else {}))
-    rows.sort(key=lambda row: row.group)
-    fields = (
-        Field("method", "Method", "The name in print."),
-        *CODES,
-        Field("data", "Data", "Evaluation set and side of the images."),
-        Field("protocol", "Protocol", "Short name of the stated protocol; see published_numbers.csv."),
-        *(Field(f"published_{key}", f"{metric(key).title}, published", "In print.", True) for key in PUBLISHED_METRICS),
-    )
-    caption = (
-        "Numbers in print, and this run's PSNR for the same method at the same codebook size. They are not comparable: "
-        "images, resolution, networks and training differ, so no difference is formed."
-    )
-    return Table("published", "Numbers in print", caption, fields, (METRICS["psnr"],), tuple(rows), "published row")
-
-
-def _same_quantizer(results: Results, method: str, size: int | None) -> Entry | None:
-    return next((e for e in results.entries if e.method == method and size and codebook_size(e) == size), None)
-
-
-# Text -----------------------------------------------------------------------------------------
-
-
-def number(value: float | None, decimals: int) -> str:
-    """A number as a table prints it: grouped thousands, a true minus sign, an em dash for an empty cell."""
-    return EMPTY if value is None else f"{value:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def interval(cell: Cell) -> str:
-    """`value ± sampling`, or the value alone where its record gives no interval."""
-    text = number(cell.value, cell.metric.decimals)
-    half = cell.half_width
-    return text if half is None or cell.value is None else f"{text} ± {number(half, cell.metric.decimals)}"
-
-
-def over_seeds(cell: Cell) -> str:
-    """`seeds ± sd (n)`, empty for one seed and where all seeds agree exactly."""
-    return f"seeds ± {number(cell.sd, cell.metric.decimals)} ({cell.n})" if cell.sd else ""
-
-
-def field(value: Any, key: str) -> str:
-    """A leading column's text."""
-    if value is None:
-        return EMPTY
-    if isinstance(value, float):
-        return number(value, 4 if key in ("difference", "published") else 3 if abs(value) < 1 else 2)
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def title(column: Metric) -> str:
-    """A column's head: title, unit, and the direction that is better."""
-    arrow = {"higher": " ↑", "lower": " ↓", None: ""}[column.better]
-    unit = f" ({column.unit})" if column.unit and column.unit not in column.title else ""
-    return f"{column.title}{unit}{arrow}"
-
-
-# Files ----------------------------------------------------------------------------------------
-
-
-def write(table: Table, folder: str | Path) -> list[Path]:
-    """Writes <name>.csv, .sources.json, .md and .tex, each whole or not at all; returns their paths."""
-    folder = Path(folder)
-    texts = {"csv": to_csv(table), "md": to_markdown(table), "tex": to_latex(table)}
-    paths = []
-    for suffix, text in texts.items():
-        path = folder / f"{table.name}.{suffix}"
-        with whole(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        paths.append(path)
-    path = folder / f"{table.name}.sources.json"
-    write_json(path, sources(table))
-    return [*paths, path]
-
-
-def sources(table: Table) -> dict[str, Any]:
-    """row -> column -> the records, protocol and reason of each cell."""
-    return {
-        "rows": {
-            row.key: {
-                key: {"records": [s.path for s in cell.sources], "protocol": cell.protocol, "reason": cell.reason}
-                for key, cell in row.cells.items()
-            }
-            for row in table.rows
-        }
-    }
-
-
-def to_csv(table: Table) -> str:
-    """Raw numbers: for each metric `key`, `key_low`, `key_high`, `key_sd`, `key_n` and, if any is empty, `key_reason`."""
-    import io
-
-    with_reason = {m.key for m in table.metrics if any(c.value is None for c in table._column(m.key))}
-    parts = ("", "_low", "_high", "_sd", "_n")
-    header = [table.key_field, *(f.key for f in table.fields)]
-    for column in table.metrics:
-        header += [column.key + part for part in parts]
-        header += [f"{column.key}_reason"] if column.key in with_reason else []
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for row in table.rows:
-        line: list[Any] = [row.key, *(row.fields.get(f.key) for f in table.fields)]
-        for column in table.metrics:
-            cell = row.cells.get(column.key)
-            line += [None] * 5 if cell is None else [cell.value, cell.low, cell.high, cell.sd, cell.n]
-            if column.key in with_reason:
-                line.append("no record" if cell is None else cell.reason)
-        writer.writerow(line)
-    return text.getvalue()
-
-
-def to_markdown(table: Table) -> str:
-    """A GitHub table under its title and caption; columns without a number are listed below with their reasons."""
-    header = [table.key_field, *(f.title for f in table.fields), *(title(m) for m in table.shown)]
-    numeric = [False, *(f.numeric for f in table.fields), *(True for _ in table.shown)]
-    lines = [f"## {table.title}", "", table.caption, "", _bar(header)]
-    lines.append(_bar(["---:" if right else ":---" for right in numeric]))
-    for row in table.rows:
-        lines.append(_bar([row.key, *(field(row.fields.get(f.key), f.key) for f in table.fields), *_texts(table, row)]))
-    lines += ["", LEGEND]
-    lines += [f"- {column.title}: not measured. {reason}" for column, reason in table.unmeasured]
-    return "\n".join(lines) + "\n"
-
-
-LEGEND = (
-    "± half the 95% sampling interval; “seeds ± sd (n)” is the standard deviation over n training seeds. "
-    "Bold: best at equal K, the paired difference to each other row being real."
-)
-
-
-def _texts(table: Table, row: Row) -> list[str]:
-    texts = []
-    for column in table.shown:
-        cell = row.cells.get(column.key)
-        if cell is None or cell.value is None:
-            texts.append(EMPTY)
-            continue
-        text = interval(cell)
-        if (row.key, column.key) in table.best:
-            text = f"**{text}**"
-        texts.append(f"{text}, {over_seeds(cell)}" if cell.sd else text)
-    return texts
-
-
-def _bar(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    **{mark: "\\" + mark for mark in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "—": "---",
-    "“": "``",
-    "”": "''",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "∞": r"$\infty$",
-    "⌈": r"$\lceil$",
-    "⌉": r"$\rceil$",
-    "δ": r"$\delta$",
-    "Λ": r"$\Lambda$",
-    "√": r"$\surd$",
-    "°": r"$^\circ$",
-    "‖": r"$\Vert$",
-    "²": r"$^2$",
-    "×": r"$\times$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-}
-
-
-def latex_escape(text: str) -> str:
-    """Text for a LaTeX document, whatever is in it; marks without a LaTeX form are written as their code point."""
-    return "".join(
-        _TEX.get(mark, mark if mark.isascii() or "À" <= mark <= "ſ" else f"[U+{ord(mark):04X}]") for mark in text
-    )
-
-
-def to_latex(table: Table) -> str:
-    """A booktabs table with caption and label; needs \\usepackage{booktabs,graphicx}."""
-    import pandas as pd
-
-    header = [table.key_field, *(f.title for f in table.fields), *(title(m) for m in table.shown)]
-    numeric = [False, *(f.numeric for f in table.fields), *(True for _ in table.shown)]
-    body = []
-    for row in table.rows:
-        cells = [row.key, *(field(row.fields.get(f.key), f.key) for f in table.fields)]
-        line = [latex_escape(cell) for cell in cells]
-        for column in table.shown:
-            cell = row.cells.get(column.key)
-            text = latex_escape(EMPTY if cell is None or cell.value is None else interval(cell))
-            if (row.key, column.key) in table.best:
-                text = rf"\textbf{{{text}}}"
-            if cell is not None and cell.sd:
-                text += rf" {{\scriptsize {latex_escape(over_seeds(cell).removeprefix('seeds '))}}}"
-            line.append(text)
-        body.append(line)
-    frame = pd.DataFrame(body, columns=[latex_escape(cell) for cell in header])
-    styler = frame.style.hide(axis="index")
-    tabular = styler.to_latex(hrules=True, column_format="".join("r" if right else "l" for right in numeric))
-    notes = [latex_escape(table.caption), latex_escape(LEGEND)]
-    notes += [latex_escape(f"{column.title}: not measured. {reason}") for column, reason in table.unmeasured]
-    return (
-        "\\begin{table}\n\\centering\n\\caption{" + " ".join(notes) + f"}}\n\\label{{tab:{table.name}}}\n"
-        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n" + tabular + "}\n\\end{table}\n"
-    )

@@ -1,0 +1,126 @@
+"""Did training stay stable? Loss and gradient norm of every run, from the training logs."""
+
+import statistics
+from typing import Any
+
+import numpy as np
+
+from evaluation.report.figures import NothingToDraw, legend, new_figure, series, smooth
+from evaluation.report.looks import looks
+from evaluation.report.results import Results
+from evaluation.report.tables import Field, Row, Table
+
+SPIKE = 5.0
+"""A step counts as a spike where the gradient norm is this many times the median of the steps before it."""
+WINDOW = 20
+FIELDS = (
+    Field("seeds", "Seeds", "Training runs with a log.", True),
+    Field("steps", "Steps", "Last step in the log.", True),
+    Field("first_loss", "First loss", "Median of the first tenth of the log, mean over seeds.", True),
+    Field("last_loss", "Last loss", "Median of the last tenth, mean over seeds.", True),
+    Field("median_norm", "Median ‖g‖", "Median gradient norm before clipping, mean over seeds.", True),
+    Field("largest_norm", "Largest ‖g‖", "Largest gradient norm of all seeds.", True),
+    Field(
+        "spikes",
+        "Spikes",
+        f"Steps whose norm is over {SPIKE:g} times the median of the {WINDOW} before, all seeds.",
+        True,
+    ),
+    Field(
+        "diverged",
+        "Diverged",
+        "Seeds whose loss is not finite somewhere, or whose last tenth lies above their first.",
+        True,
+    ),
+)
+
+
+def table(results: Results) -> Table:
+    """One row for each tokenizer and generator with a training log."""
+    rows = []
+    for entry in (*results.entries, *results.generators):
+        logs = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) >= 10]
+        if logs:
+            group = "Generators" if entry.tokenizer else "Tokenizers"
+            origins = next(iter(entry.sources.values()), ())
+            fields = _fields(logs)
+            rows.append(
+                Row(entry.name, entry, group, fields, {}, origins=dict.fromkeys(fields, origins) if origins else {})
+            )
+    caption = (
+        "From the training logs. A loss holds each method's own terms, so compare it with itself and not between rows; "
+        "gradient norms are before clipping."
+    )
+    return Table("stability", "Stability of training", caption, FIELDS, (), tuple(rows), "run")
+
+
+def _fields(logs: list[Any]) -> dict[str, Any]:
+    tenths = [_tenths(log) for log in logs]
+    norms = [log["grad_norm"] for log in logs]
+    return {
+        "seeds": len(logs),
+        "steps": int(max(log["step"].max() for log in logs)) + 1,
+        "first_loss": statistics.fmean(t[0] for t in tenths),
+        "last_loss": statistics.fmean(t[-1] for t in tenths),
+        "median_norm": statistics.fmean(float(norm.median()) for norm in norms),
+        "largest_norm": max(float(norm.max()) for norm in norms),
+        "spikes": sum(spikes(norm) for norm in norms),
+        "diverged": sum(diverged(log) for log in logs),
+    }
+
+
+def _tenths(log: Any) -> list[float]:
+    """Median loss of each tenth of a log."""
+    return [float(np.median(part)) for part in np.array_split(log["loss"].to_numpy(dtype=float), 10)]
+
+
+def spikes(norm: Any) -> int:
+    """Steps of a series of gradient norms that are far above the median of those before them."""
+    before = norm.rolling(WINDOW, min_periods=WINDOW).median().shift(1)
+    return int((norm > SPIKE * before).sum())
+
+
+def diverged(log: Any) -> bool:
+    """Whether a log's loss is somewhere not finite, or ends above where it began."""
+    loss = log["loss"]
+    if not np.isfinite(loss.to_numpy(dtype=float)).all():
+        return True
+    tenths = _tenths(log)
+    return tenths[-1] > tenths[0]
+
+
+def figure(results: Results) -> tuple[Any, list[str]]:
+    """Loss and gradient norm of the generators' training, a line an arm, faint lines the seeds."""
+    arms = []
+    for entry in results.generators:
+        logs = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) > 1]
+        if logs:
+            arms.append((entry, logs))
+    if not arms:
+        raise NothingToDraw("no generator has a training log yet")
+    look = looks((entry.name, entry.method) for entry, _ in arms)
+    drawn = new_figure(5.6, 4.2)
+    panels = drawn.subplots(2, 1, sharex=True)
+    lines = []
+    for axes, key, label in zip(panels, ("loss", "grad_norm"), ("loss", "gradient norm (log)"), strict=True):
+        axes.set_title(label)
+        for entry, logs in arms:
+            style = look[entry.name]
+            for number, log in enumerate(logs):
+                curve = smooth(log.set_index("step")[key])
+                (line,) = axes.plot(
+                    curve.index,
+                    curve.to_numpy(),
+                    color=style.colour,
+                    linestyle=style.line,
+                    linewidth=1.2,
+                    alpha=1.0 if number == 0 else 0.5,
+                    label=entry.name,
+                    gid=series(entry.name, f"{key}-{number}"),
+                )
+                if axes is panels[0] and number == 0:
+                    lines.append(line)
+    panels[1].set_yscale("log")
+    panels[1].set_xlabel("step")
+    legend(drawn, lines)
+    return drawn, [results.log_path(entry, seed) for entry, _ in arms for seed in entry.seeds]
