@@ -22,8 +22,9 @@ class Output(NamedTuple):
 class Tokenizer(nn.Module):
     """A subclass sets `quantizer`, `stride` and `image_size`, and implements the three methods below.
 
-    pixel_layer, latent_layer: weights of the decoder's and of the encoder's last layer, where adaptive weights of
-    losses are measured. pixel_unit: what pixels in [0, 1] are divided by inside, (1, 3, 1, 1) or a number; ℓ1 is measured in it.
+    encoder, decoder: the networks before and after the quantizer.
+    pixel_layer, latent_layer: weights of the decoder's and of the encoder's last layer, where adaptive losses look.
+    pixel_unit: what pixels in [0, 1] are divided by inside, (1, 3, 1, 1) or a number; ℓ1 is measured in it.
     stride: pixels a token side. image_size: side in pixels that it was made for; other multiples of the stride
     may be given. metadata: what tokenizer.json says (subject, seed, spec, data, fingerprint, cost of training).
     """
@@ -34,6 +35,8 @@ class Tokenizer(nn.Module):
     stride: int
     image_size: int
     pixel_unit: Tensor | float
+    encoder: nn.Module
+    decoder: nn.Module
     pixel_layer: Tensor
     latent_layer: Tensor
 
@@ -60,6 +63,11 @@ class Tokenizer(nn.Module):
 
         quantized_images: how many of them may be quantized for it.
         """
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What may be compiled: encoder and decoder, not the quantizer, whose state moves in a forward pass."""
+        return [self.encoder, self.decoder]
 
     # What follows for a single scale, and is overridden by multi-scale tokenizers --------------------
 

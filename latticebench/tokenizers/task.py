@@ -45,6 +45,7 @@ class TokenizerTask:
         self.seed = seed
         self.objective = objective or Objective(Options(), tokenizer, seed)
         self.companions = self.objective.companions
+        self.compiled = tokenizer.networks
         self.usage = Usage(name, tokenizer.quantizer.codebook_size)
 
     def initialize(self) -> None:

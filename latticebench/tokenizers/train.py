@@ -1,5 +1,9 @@
-"""python -m latticebench.tokenizers.train: trains one subject, its seeds in turn in one process."""
+"""python -m latticebench.tokenizers.train: trains one subject, its seeds in turn.
 
+In one process, or in several that torchrun starts and that share each batch (`latticebench.training.distributed`).
+"""
+
+import contextlib
 import json
 import logging
 import os
@@ -20,7 +24,8 @@ from latticebench.files import hash8, sha256, write_json
 log = logging.getLogger(__name__)
 
 FILES = ("log.parquet", "model.safetensors", "tokenizer.json")
-"""What a finished seed's folder holds."""
+"""What a finished seed's folder holds; with a moving average of the weights also AVERAGED."""
+AVERAGED = "ema.safetensors"
 
 
 @click.command()
@@ -49,6 +54,8 @@ def command(
     """Trains a tokenizer for each seed. Finished seeds are kept, an interrupted one goes on where it was."""
     import torch
 
+    from latticebench.training import distributed
+
     if threads is not None:
         torch.set_num_threads(threads)
     config = configuration.load(config_path)
@@ -57,11 +64,26 @@ def command(
     data = prepared.load(data_path)
     root = out / "tokenizers" / chosen.id
     files: dict[str, str] = {}
-    for number in numbers:
-        with locks.hold(out / "running" / chosen.id / f"seed{number}.lock", f"the training {chosen.id} seed {number}"):
-            folder = train_seed(config, chosen, number, data, out, device, checkpoint_seconds, checkpoint_steps)
-        files |= {f"{folder.name}/{name}": sha256(folder / name) for name in FILES}
-    write_json(root / f"made-{seeds}.json", {"files": files})
+    with distributed.joined():
+        for number in numbers:
+            with _lock(out, chosen, number):
+                folder = train_seed(config, chosen, number, data, out, device, checkpoint_seconds, checkpoint_steps)
+            files |= {f"{folder.name}/{name}": sha256(folder / name) for name in files_of(chosen)}
+        if distributed.first():
+            write_json(root / f"made-{seeds}.json", {"files": files})
+
+
+def files_of(subject: Subject) -> tuple[str, ...]:
+    """What a finished seed of the subject holds."""
+    return (*FILES, AVERAGED) if subject.spec["tokenizer"]["training"]["ema"] else FILES
+
+
+def _lock(out: Path, subject: Subject, seed: int) -> contextlib.AbstractContextManager[Any]:
+    from latticebench.training import distributed
+
+    if not distributed.first():
+        return contextlib.nullcontext()
+    return locks.hold(out / "running" / subject.id / f"seed{seed}.lock", f"the training {subject.id} seed {seed}")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -87,15 +109,17 @@ def train_seed(
 
     from latticebench.tokenizers import build, checkpoint
     from latticebench.tokenizers.base import trainable_parameters
+    from latticebench.tokenizers.losses.objective import Objective
+    from latticebench.tokenizers.losses.options import Options as LossOptions
     from latticebench.tokenizers.task import TokenizerTask
+    from latticebench.training import distributed, loop
     from latticebench.training import log as training_log
-    from latticebench.training import loop
     from latticebench.training.options import Options
 
     final = out / "tokenizers" / subject.id / f"seed{seed}"
     spec = subject.spec
     _check_data(spec, data)
-    if _finished(final, data):
+    if _finished(final, data, files_of(subject)):
         log.info("%s seed %d is finished", subject.id, seed)
         return final
     root = build.run_seed(spec, seed)
@@ -104,6 +128,9 @@ def train_seed(
     tokenizer = build.build(options, quantizer, spec["data"]["size"], root)
     tokenizer.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     recipe = Options.of(options["training"])
+    if recipe.precision == "float64":
+        tokenizer.double()
+    objective = Objective(LossOptions.of(options["losses"]), tokenizer, root, config.values["evaluation"]["weights"])
     task = TokenizerTask(
         f"{subject.name} seed {seed}",
         tokenizer,
@@ -111,10 +138,15 @@ def train_seed(
         recipe.batch_size,
         options["training"]["flips"],
         root,
+        objective,
     )
     running = out / "running" / subject.id / f"seed{seed}"
     identity = {"specification": hash8(spec), "data": data.train.sha256, "seed": str(seed)}
-    result = loop.train(task, recipe, loop.Saving(running, checkpoint_seconds, checkpoint_steps), identity)
+    board = out / "tensorboard" / subject.id / f"seed{seed}" if config.values["jobs"]["tensorboard"] else None
+    result = loop.train(task, recipe, loop.Saving(running, checkpoint_seconds, checkpoint_steps, board), identity)
+    if not distributed.first():
+        distributed.wait()
+        return final
     training_log.write(result.rows, final / "log.parquet")
     metadata: dict[str, Any] = {
         "subject": subject.id,
@@ -128,19 +160,22 @@ def train_seed(
         "training_seconds": round(result.seconds, 3),
         "resumed_from": result.resumed_from,
     }
-    checkpoint.save(tokenizer, final, options, quantizer, metadata)
+    checkpoint.save(tokenizer, final, options, quantizer, metadata, result.ema)
     shutil.rmtree(running, ignore_errors=True)
+    distributed.wait()
     return final
 
 
-def _finished(folder: Path, data: Prepared) -> bool:
-    if not all((folder / name).is_file() for name in FILES):
+def _finished(folder: Path, data: Prepared, files: tuple[str, ...]) -> bool:
+    if not all((folder / name).is_file() for name in files):
         return False
     from latticebench.tokenizers.checkpoint import DESCRIPTION, WEIGHTS
 
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         whole = description["weights_sha256"] == sha256(folder / WEIGHTS)
+        if AVERAGED in files:
+            whole = whole and description["ema"]["weights_sha256"] == sha256(folder / AVERAGED)
         trained_on = description["data_sha256"]
     except (ValueError, KeyError):
         whole, trained_on = False, ""

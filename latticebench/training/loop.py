@@ -35,6 +35,14 @@ CHECKPOINT_SHARE = 0.02
 """Checkpoints may take this share of the wall time, so large models save less often than asked."""
 
 
+class NotFinite(LatticebenchError):
+    """A training whose loss or gradient stopped being finite. step: the first such one. rows: the log before it."""
+
+    def __init__(self, message: str, step: int, rows: list[dict[str, float]]) -> None:
+        super().__init__(message)
+        self.step, self.rows = step, rows
+
+
 @dataclasses.dataclass(frozen=True)
 class Saving:
     """What is written while a training runs; none of it changes a result.
@@ -64,7 +72,7 @@ def train(task: Task, options: Options, saving: Saving, identity: dict[str, str]
 
     Under torchrun every process calls it with the same arguments. Raises BadInput on a checkpoint of another run;
     LatticebenchError on a loss that is not finite (naming the step and the layer), a GPU out of memory, a full disk,
-    or SIGTERM or SIGINT (after writing a checkpoint).
+    or SIGTERM, SIGINT or SIGUSR1 (after writing a checkpoint).
     """
     model = task.model
     _check_parts(options)
@@ -226,9 +234,11 @@ class _Run:
         with stance:
             layer = diagnosis.first_not_finite(self.task, lambda: self._forward(step, self._parts()[0]))
         where = f" (first in {layer})" if layer else ""
-        raise LatticebenchError(
+        raise NotFinite(
             f"{self.task.name}: the loss or its gradient is not finite at step {step}{where}; lower the learning rate"
-            " or tokenizer.training.clip_norm, or look at the terms in the log of a shorter run"
+            " or tokenizer.training.clip_norm, or look at the terms in the log of a shorter run",
+            step,
+            list(self.rows),
         )
 
     def save(self, done: int, identity: dict[str, str], at_once: bool) -> None:
@@ -283,7 +293,10 @@ def _restore(task: Task, optimizer: Optimizer, ema: Ema | None, state: checkpoin
 
 
 class _Stop(contextlib.AbstractContextManager["_Stop"]):
-    """Notes SIGTERM and SIGINT instead of dying, so that the step in hand ends and a checkpoint is written."""
+    """Notes signals instead of dying, so that the step in hand ends and a checkpoint is written.
+
+    SIGUSR1 is SLURM's warning before the time limit.
+    """
 
     def __init__(self) -> None:
         self.signal: str | None = None
@@ -292,7 +305,7 @@ class _Stop(contextlib.AbstractContextManager["_Stop"]):
     def __enter__(self) -> "_Stop":
         # Python sets signal handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
-            self._old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+            self._old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latticebench import seeding
+from latticebench.data.decoded import Decoded
 
 
 @functools.lru_cache(maxsize=2)
@@ -23,13 +24,19 @@ def sample_indices(seed: int, start: int, count: int, size: int) -> list[int]:
     return [int(_permutation(seed, place // size, size)[place % size]) for place in places]
 
 
-def cropped(images: np.ndarray, seed: int, start: int, count: int, side: int, flips: bool) -> Tensor:
+AHEAD = 2
+"""Batches that are decoded in the background while one is trained on, where images are files."""
+
+
+def cropped(images: np.ndarray | Decoded, seed: int, start: int, count: int, side: int, flips: bool) -> Tensor:
     """A training batch: random crops of `side` pixels and horizontal flips of the run's next samples.
 
     images: (N, H, W, 3) uint8, H and W at least `side`. Returns (count, 3, side, side) float32 in [0, 1].
     """
     height, width = images.shape[1:3]
     batch = np.empty((count, side, side, 3), dtype=np.uint8)
+    if isinstance(images, Decoded):
+        images.prefetch(sample_indices(seed, start, (1 + AHEAD) * count, len(images)))
     for row, index in enumerate(sample_indices(seed, start, count, len(images))):
         draw = seeding.derive(seed, "crop", start + row)
         draw, top = divmod(draw, height - side + 1)
