@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from evaluation import records
-from evaluation.report import build, results, tables
+from evaluation.report import build, formats, results
 from latticebench import configuration
 from latticebench.configuration import Configuration
 from latticebench.errors import BadInput, Missing
@@ -48,7 +48,7 @@ def keep(config: Configuration, root: Path, folder: Path) -> None:
             if (root / "records" / stage).is_dir():
                 shutil.copytree(root / "records" / stage, new / "records" / stage)
         for table in build.all_tables(results.load(config, new)):
-            tables.write(table, new / "tables")
+            formats.write(table, new / "tables")
         (new / "figures").mkdir()
         for name in FIGURES:
             shutil.copy(root / "figures" / f"{name}.png", new / "figures")
@@ -64,7 +64,7 @@ def check(folder: Path) -> Checked:
     count = 0
     with tempfile.TemporaryDirectory() as scratch:
         for table in build.all_tables(results.load(config, folder)):
-            for path in tables.write(table, scratch):
+            for path in formats.write(table, scratch):
                 kept = folder / "tables" / path.name
                 if not kept.is_file() or not filecmp.cmp(path, kept, shallow=False):
                     raise BadInput(

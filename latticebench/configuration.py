@@ -204,9 +204,11 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(path: str | Path) -> Configuration:
+def load(path: str | Path, methods: bool = True) -> Configuration:
     """Reads, validates and completes a configuration file.
 
+    methods: False leaves out what only the methods' own code can say about their entries. It spares readers of
+    results the import of torch: whatever made the results has asked it.
     Raises BadInput naming the key, the value and what is allowed.
     """
     path = Path(path)
@@ -218,10 +220,10 @@ def load(path: str | Path) -> Configuration:
         values = yaml.load(text, Loader=_UniqueKeys)
     except (yaml.YAMLError, UnicodeError) as error:
         raise BadInput(f"configuration {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    return from_values(values, path)
+    return from_values(values, path, methods)
 
 
-def from_values(values: Any, path: Path) -> Configuration:
+def from_values(values: Any, path: Path, methods: bool = True) -> Configuration:
     """A configuration from parsed values; see `load`."""
     values = _unshared(values)  # a YAML anchor used twice is one mapping; its defaults differ by place
     _load_extensions(values, path)
@@ -231,11 +233,12 @@ def from_values(values: Any, path: Path) -> Configuration:
         raise BadInput(f"{path}: {explain(error)}")
     if "quantizers" not in values and "suites" not in values:
         raise BadInput(f"{path}: the file needs `quantizers:`, or `suites:` with quantizers of their own")
-    if "quantizers" in values:
+    if "quantizers" in values and methods:
         _check_entries(validator, path, "", values)
     for name, suite in values.get("suites", {}).items():
         _complete_suite(validator, path, name, values)
-        _check_entries(validator, path, f"suites.{name}.", {**values, **suite})
+        if methods:
+            _check_entries(validator, path, f"suites.{name}.", {**values, **suite})
     return Configuration(path, values)
 
 

@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="The run's configuration.")
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="The run's results folder.")
 def command(config: Path, root: Path) -> None:
-    """Builds tables, figures and report/index.html from the records below ROOT; says what is missing."""
-    made = build.build(configuration.load(config), root)
+    """Builds tables, figures and the site ROOT/report from the records below ROOT; says what is missing."""
+    made = build.build(configuration.load(config, methods=False), root)
     for gap in made.gaps:
         log.warning("missing: %s (%s)", gap.what, gap.why)
     log.info("report: %s", made.page)

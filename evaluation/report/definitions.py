@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One parameter: its default as Python writes it, None where it is required."""
+    """One parameter: its default as a text, None where it is required."""
 
     name: str
     default: str | None
@@ -145,11 +145,20 @@ def _parameters(node: ast.ClassDef | None) -> tuple[Parameter, ...]:
     return tuple(
         Parameter(
             part.target.id,
-            None if part.value is None else ast.unparse(part.value),
+            None if part.value is None else _default(part.value),
             meanings.get(part.target.id, ""),
         )
         for part in fields
     )
+
+
+def _default(value: ast.expr) -> str:
+    """A string without its quotes, a mapping or list as YAML has it, anything else as Python writes it."""
+    if isinstance(value, ast.Call):  # dataclasses.field(default_factory=lambda: ...)
+        made = next((k.value for k in value.keywords if k.arg == "default_factory"), None)
+        value = made.body if isinstance(made, ast.Lambda) else value
+    literal = _literal(value)
+    return ast.unparse(value) if literal is None else str(list(literal) if isinstance(literal, tuple) else literal)
 
 
 def _meanings(text: str, names: set[str]) -> dict[str, str]:

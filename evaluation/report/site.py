@@ -27,6 +27,7 @@ from evaluation.report.tables import Row, Table
 
 _FOLDER = Path(__file__).with_name("pages")
 _LONG = 24
+_ORDER = {name: place for place, name in enumerate((*tables.SUITES, "compression"))}
 _DUEL_METRICS = ("psnr", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg")
 _MARKS = {
     "o": '<circle cx="6" cy="6" r="4.4"/>',
@@ -160,6 +161,7 @@ class _Site:
             over_seeds=formats.over_seeds,
             head=formats.title,
             field=formats.field,
+            coded=_coded,
         )
         config = self.results.configuration
         environment.globals.update(
@@ -197,8 +199,8 @@ class _Site:
         return f"quantizer-{self.slugs[entry.id]}.html"
 
     def record_href(self, sources: tuple[Source, ...], key: str) -> str:
-        """Where a number's records stand."""
-        return f"records-{sources[0].subject}.html#{sources[0].section}.{key}"
+        """Where a number's records stand: the row of a metric, or without a key the whole measurement."""
+        return f"records-{sources[0].subject}.html#{sources[0].section}" + (f".{key}" if key else "")
 
     def swatch(self, entry: Entry | None) -> Any:
         """The quantizer's mark in its colour, or nothing."""
@@ -270,7 +272,7 @@ class _Site:
             "given": quantizer.get("parameters", {}),
             "groups": [
                 (name, [cell for key in entry.keys(name) if (cell := entry.cell(key, (name,))) is not None])
-                for name in entry.sources
+                for name in sorted(entry.sources, key=lambda name: _ORDER.get(name, len(_ORDER)))
             ],
             "geometry": [e for e in self.results.geometry if e.method == entry.method],
             "against": against,
@@ -300,7 +302,7 @@ class _Site:
                         pairs[f"{key}|{a.name}|{b.name}"] = [*ends, found.real]
         strips = images.strips(view.results)
         count = strips[0].count if strips else 0
-        return {"rows": rows, "entries": entries, "pairs": json.dumps(pairs), "count": count}
+        return {"rows": rows, "entries": entries, "pairs": json.dumps(pairs).replace("<", "\\u003c"), "count": count}
 
     def _glossary(self) -> list[tuple[Metric, str]]:
         """Every measured column once, with its protocol."""
@@ -368,6 +370,13 @@ def _shown_path(path: Path) -> str:
     except ValueError:
         return path.name
     return "/".join(path.parts[-2:]) if relative.startswith("..") else Path(relative).as_posix()
+
+
+def _coded(text: str) -> Any:
+    """Text whose `parts` are shown as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _bar(table: Table, row: Row, key: str) -> float | None:

@@ -9,7 +9,6 @@ from evaluation.metrics import METRICS, Metric
 from evaluation.report import comparisons, published
 from evaluation.report.published import Published
 from evaluation.report.results import SUITES, Cell, Entry, Results, Source, metric, one_protocol
-from latticebench.weights import registry
 
 MAIN = (
     "psnr",
@@ -155,6 +154,8 @@ def _absent(results: Results) -> str:
     """Where a table holds released weights, the baselines that it cannot hold, and why."""
     if not any("released" in subject.spec for subject in results.configuration.subjects()):
         return ""
+    from latticebench.weights import registry  # imports torch, and most runs hold no released weights
+
     facts = [f"{fact['title']} ({fact['reason']})" for fact in registry.load().unreleased.values()]
     return f" No row, for want of released weights: {'; '.join(facts)}."
 

@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from evaluation import judge
-from evaluation.report import results, tables
+from evaluation.report import formats, results, tables
 from latticebench import configuration, tokenizers
 from latticebench.commands import run
 from latticebench.data import prepare
@@ -68,7 +68,7 @@ def test_from_the_hub_to_a_row(released, tmp_path):
         assert torch.equal(restored.reconstruct(pictures), adapted("llamagen").reconstruct(pictures))
     assert restored.metadata["released"]["place"] == "vq.pt of owner/name at main"
     judge.judge(config, subject, "0", data, root)
-    table = tables.to_csv(tables.main(results.load(config, root)))
+    table = formats.to_csv(tables.main(results.load(config, root)))
     assert "llamagen-as-released" in table
 
 

@@ -153,7 +153,7 @@ def test_classical_record(run: tuple[configuration.Configuration, Path, Path], t
 def test_report_draws_what_was_coded(
     run: tuple[configuration.Configuration, Path, Path], files: list[Path], tmp_path: Path
 ) -> None:
-    from evaluation.report import compression, results, tables
+    from evaluation.report import compression, formats, results
 
     config, root, data = run
     words = ["--config", str(config.path), "--data", str(data), "--out", str(root / "records" / "codecs")]
@@ -167,7 +167,7 @@ def test_report_draws_what_was_coded(
     assert compression.published_points(found) == []
     figure, sources = compression.curves(found)
     assert figure.axes[0].get_ylabel() == "PSNR (dB)" and len(sources) == 2
-    assert "bpp (network)" in tables.to_markdown(compression.table(found))
+    assert "bpp (network)" in formats.to_markdown(compression.table(found))
 
 
 def test_report_marks_nominal_rates_in_print() -> None:
