@@ -1,13 +1,15 @@
 """Makes the prepared arrays of a configuration: `python -m latticebench.data.prepare --config C --out DIR`.
 
 Writes DIR/{train,eval}.npy (uint8, N x H x W x 3), DIR/{train,eval}.items.npz (labels, groups, names) and, last,
-DIR/manifest.json. Images stream through; nothing is held in memory but one batch.
+DIR/manifest.json. Images stream through; nothing is held in memory but one batch. With `data.storage: manifest`
+there is no train.npy: DIR/train.items.npz has the files' sha256, and training decodes them itself.
 """
 
+import functools
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +22,8 @@ from latticebench import configuration as configurations
 from latticebench import extensions
 from latticebench.commands import run
 from latticebench.configuration import Configuration
-from latticebench.data import classes, pictures
+from latticebench.data import classes, decoded, pictures
+from latticebench.data.flat_folder import FlatFolder
 from latticebench.data.sources import Item, Source, at_most
 from latticebench.errors import BadInput
 from latticebench.files import canonical_json, sha256, whole, write_json
@@ -47,6 +50,9 @@ def prepare(config: Configuration, out: str | Path) -> dict[str, Any]:
         raise BadInput(f"{config.path}: data gives no evaluation images; enlarge data.eval_share or correct data.path")
     allowed = int(options["max_bad_share"] * sum(map(len, chosen.values())))
     bad: list[dict[str, str]] = []
+    filed = options.get("storage") == "manifest"
+    if filed and not isinstance(source, FlatFolder):
+        raise BadInput(f"{config.path}: data.storage: manifest needs image files: image-folder or flat-folder")
     identity = classes.identity(source.classes, options["class_list"]) if source.classes else None
     manifest: dict[str, Any] = {
         "format": FORMAT,
@@ -60,10 +66,19 @@ def prepare(config: Configuration, out: str | Path) -> dict[str, Any]:
     seen: dict[str, set[bytes]] = {}
     for split in SPLITS:
         size = options["size"] + (options["train_margin"] if split == "train" else 0)
-        preparation = pictures.description(size, options["resize"], options["upscale"])
+        rules = {"size": size, "resize": options["resize"], "upscale": options["upscale"]}
+        preparation = pictures.description(**rules)
         writer = _Writer(out, split, size)
-        pairs = _pictures(source, split, chosen[split], size, options, bad, allowed)
-        manifest["splits"][split] = writer.write(pairs, preparation, identity, len(chosen[split]))
+        items = chosen[split]
+        if filed and split == "train":
+            digests = _usable(split, items, _paths(items), functools.partial(_digest, rules=rules), bad, allowed)
+            manifest["splits"][split] = writer.write_files(digests, preparation, identity, source.root.resolve())
+        else:
+            openers = source.read(split, items)
+            pixels = _usable(split, items, openers, functools.partial(pictures.prepare, **rules), bad, allowed)
+            manifest["splits"][split] = writer.write(pixels, preparation, identity, len(items))
+            if filed:  # training images have hashes of their files alone to be compared with
+                writer.seen = {_digest(path) for path in _paths(writer.kept)}
         seen[split] = writer.seen
     if len(bad) > allowed:
         raise _too_many(bad, allowed)
@@ -101,35 +116,47 @@ def make_source(config: Configuration) -> Source:
         from latticebench.data.image_folder import ImageFolder
 
         return ImageFolder(path, options["eval_share"], seed)
-    from latticebench.data.flat_folder import FlatFolder
-
     return FlatFolder(path, options["eval_share"], seed)
 
 
-def _pictures(
-    source: Source,
+def _paths(items: Iterable[Item]) -> Iterator[Path]:
+    return (item.position for item in items)
+
+
+def _digest(path: Path, rules: dict[str, Any] | None = None) -> bytes:
+    """A file's sha256. Raises pictures.Unusable where its header is no image's, or `rules` want a larger one."""
+    data = decoded.read(path)
+    if rules is not None:
+        decoded.check_header(data, **rules)
+    return hashlib.sha256(data).digest()
+
+
+def _usable(
     split: str,
     items: list[Item],
-    size: int,
-    options: dict[str, Any],
+    handles: Iterator[Any],
+    make: Callable[[Any], Any],
     bad: list[dict[str, str]],
     allowed: int,
-) -> Iterator[tuple[Item, np.ndarray]]:
-    """Prepared images in order; unusable ones go to `bad`. Raises BadInput once too many are known by name."""
+) -> Iterator[tuple[Item, Any]]:
+    """Items with what `make` makes of their handles, in order; those for which it raises Unusable go to `bad`.
 
-    def make(opener: Any) -> np.ndarray | pictures.Unusable:
+    Raises BadInput once too many are known by name.
+    """
+
+    def attempt(handle: Any) -> Any:
         try:
-            return pictures.prepare(opener, size, options["resize"], options["upscale"])
+            return make(handle)
         except pictures.Unusable as error:
             return error
 
-    work = zip(items, source.read(split, items), strict=True)
+    work = zip(items, handles, strict=True)
     with (
         ThreadPoolExecutor(_THREADS) as pool,
         tqdm(total=len(items), desc=f"{split} images", unit="image", mininterval=1) as progress,
     ):
         while batch := list(itertools.islice(work, _BATCH)):
-            results = pool.map(make, [opener for _, opener in batch])
+            results = pool.map(attempt, [handle for _, handle in batch])
             for (item, _), result in zip(batch, results, strict=True):
                 if isinstance(result, pictures.Unusable):
                     bad.append({"split": split, "image": item.key, "reason": str(result)})
@@ -157,6 +184,7 @@ class _Writer:
     def __init__(self, out: Path, split: str, size: int) -> None:
         self.out, self.split, self.size = out, split, size
         self.seen: set[bytes] = set()
+        self.kept: list[Item] = []
 
     def write(
         self,
@@ -167,7 +195,6 @@ class _Writer:
     ) -> dict[str, Any]:
         """Writes the arrays and returns the split's part of the manifest."""
         digest = hashlib.sha256()
-        kept: list[Item] = []
         path = self.out / f"{self.split}.npy"
         with whole(path) as temporary, open(temporary, "r+b") as file:
             start = self._header(file, candidates)
@@ -176,17 +203,46 @@ class _Writer:
                 file.write(data)
                 digest.update(data)
                 self.seen.add(hashlib.blake2b(data, digest_size=8).digest())
-                kept.append(item)
-            if self._header(file, len(kept)) != start:
+                self.kept.append(item)
+            if self._header(file, len(self.kept)) != start:
                 raise RuntimeError("the header of a shorter array has another length")
+        return self._part({"pixels": digest.hexdigest()}, preparation, identity, [path], {})
+
+    def write_files(
+        self,
+        pairs: Iterator[tuple[Item, bytes]],
+        preparation: dict[str, Any],
+        identity: dict[str, Any] | None,
+        root: Path,
+    ) -> dict[str, Any]:
+        """Writes the files' names and sha256, and returns the split's part of the manifest."""
+        digests = bytearray()
+        for item, digest in pairs:
+            digests += digest
+            self.seen.add(digest)
+            self.kept.append(item)
+        table = np.frombuffer(bytes(digests), np.uint8).reshape(-1, decoded.DIGEST)
+        content = {"files": hashlib.sha256(digests).hexdigest()}
+        part = self._part(content, preparation, identity, [], {"digests": table})
+        return {**part, "storage": "manifest", "root": str(root)}
+
+    def _part(
+        self,
+        content: dict[str, Any],
+        preparation: dict[str, Any],
+        identity: dict[str, Any] | None,
+        files: list[Path],
+        arrays: dict[str, np.ndarray],
+    ) -> dict[str, Any]:
+        kept = self.kept
         labels = np.array([-1 if item.label is None else item.label for item in kept], dtype=np.int64)
         groups = np.array([i if item.group is None else item.group for i, item in enumerate(kept)], dtype=np.int64)
         names = np.array([item.key for item in kept], dtype=np.str_)
         items_path = self.out / f"{self.split}.items.npz"
         with whole(items_path) as temporary:
-            np.savez_compressed(temporary, labels=labels, groups=groups, names=names)
+            np.savez_compressed(temporary, labels=labels, groups=groups, names=names, **arrays)
         content = {
-            "pixels": digest.hexdigest(),
+            **content,
             "shape": [len(kept), self.size, self.size, 3],
             "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
             "groups": hashlib.sha256(groups.tobytes()).hexdigest(),
@@ -199,7 +255,7 @@ class _Writer:
             "side": self.size,
             "sha256": hashlib.sha256(canonical_json(content).encode()).hexdigest(),
             "content": content,
-            "files": {path.name: sha256(path), items_path.name: sha256(items_path)},
+            "files": {path.name: sha256(path) for path in [*files, items_path]},
         }
 
     def _header(self, file: BinaryIO, count: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from latticebench.data.decoded import Decoded
 from latticebench.errors import BadInput, Missing
 
 FORMAT = 1
@@ -18,12 +19,13 @@ FORMAT = 1
 class Split:
     """One split, in its stored order.
 
-    images: (N, H, W, 3) uint8, memory-mapped. labels: (N,) int64, or None. groups: (N,) int64 scene ids, the
-    image's own index where scenes are unknown. sha256 covers pixels, order, names, labels and preparation.
+    images: (N, H, W, 3) uint8, memory-mapped, or decoded from their files when asked for. labels: (N,) int64, or None.
+    groups: (N,) int64 scene ids, the image's own index where scenes are unknown. sha256 covers pixels (or files),
+    order, names, labels and preparation.
     """
 
     name: str
-    images: np.ndarray
+    images: np.ndarray | Decoded
     labels: np.ndarray | None
     groups: np.ndarray
     sha256: str
@@ -40,6 +42,10 @@ class Split:
 
     def verify(self, content: dict[str, Any]) -> None:
         """Reads all pixels and compares their hash with the manifest's. Raises BadInput on a difference."""
+        if isinstance(self.images, Decoded):
+            for index in range(len(self)):
+                self.images.decode(index)
+            return
         digest = hashlib.sha256()
         for image in self.images:
             digest.update(image.tobytes())
@@ -85,10 +91,15 @@ def load(path: str | Path) -> Prepared:
 def _split(path: Path, name: str, manifest: dict[str, Any]) -> Split:
     part = manifest["splits"][name]
     file, items_path = path / f"{name}.npy", path / f"{name}.items.npz"
+    files = part.get("storage") == "manifest"
     try:
-        images = np.load(file, mmap_mode="r" if part["images"] else None, allow_pickle=False)
         with np.load(items_path, allow_pickle=False) as items:
             labels, groups = items["labels"], items["groups"]
+            images = (
+                Decoded(Path(part["root"]), items["names"].tolist(), items["digests"], part["content"]["preparation"])
+                if files
+                else np.load(file, mmap_mode="r" if part["images"] else None, allow_pickle=False)
+            )
     except FileNotFoundError as error:
         raise Missing(f"{error.filename} is missing; delete {path} and prepare again") from error
     except (ValueError, OSError) as error:
