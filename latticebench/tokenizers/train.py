@@ -16,7 +16,7 @@ import click
 
 from latticebench import commands, configuration, locks
 from latticebench.configuration import Configuration, Subject
-from latticebench.data import prepared
+from latticebench.data import prepared, scratch
 from latticebench.data.prepared import Prepared
 from latticebench.errors import BadInput
 from latticebench.files import hash8, sha256, write_json
@@ -61,7 +61,7 @@ def command(
     config = configuration.load(config_path)
     chosen = config.subject(subject)
     numbers = parse_seeds(seeds)
-    data = prepared.load(data_path)
+    data = prepared.load(scratch.local(data_path, config.values["jobs"]["scratch"]))
     root = out / "tokenizers" / chosen.id
     files: dict[str, str] = {}
     with distributed.joined():
@@ -112,7 +112,7 @@ def train_seed(
     from latticebench.tokenizers.losses.objective import Objective
     from latticebench.tokenizers.losses.options import Options as LossOptions
     from latticebench.tokenizers.task import TokenizerTask
-    from latticebench.training import distributed, loop
+    from latticebench.training import distributed, loop, starts
     from latticebench.training import log as training_log
     from latticebench.training.options import Options
 
@@ -122,6 +122,9 @@ def train_seed(
     if _finished(final, data, files_of(subject)):
         log.info("%s seed %d is finished", subject.id, seed)
         return final
+    running = out / "running" / subject.id / f"seed{seed}"
+    if distributed.first():
+        starts.note(running.with_suffix(".starts"))
     root = build.run_seed(spec, seed)
     quantizer = build.resolve_quantizer(spec["quantizer"], config.path.parent, root)
     options = spec["tokenizer"]
@@ -140,7 +143,6 @@ def train_seed(
         root,
         objective,
     )
-    running = out / "running" / subject.id / f"seed{seed}"
     identity = {"specification": hash8(spec), "data": data.train.sha256, "seed": str(seed)}
     board = out / "tensorboard" / subject.id / f"seed{seed}" if config.values["jobs"]["tensorboard"] else None
     result = loop.train(task, recipe, loop.Saving(running, checkpoint_seconds, checkpoint_steps, board), identity)

@@ -1,7 +1,9 @@
 import os
 import shlex
+import signal
 import sys
 
+from latticebench import launch, slurm
 from latticebench import configuration, locks, warm
 from latticebench.commands import SCHEDULER
 from latticebench.errors import LatticebenchError
@@ -26,6 +28,14 @@ JOBS = CONFIG.values["jobs"]
 # job a direct child, so that it ends with the scheduler (latticebench/commands.py). On this machine it
 # is forked from the run's warm process (latticebench/warm), elsewhere it is `python -m` of the same words.
 RUN = f"{SCHEDULER}={os.getpid()} exec {shlex.join(warm.command())}"
+
+TRAININGS = ("tokenizer", "generator")
+# Trainings on several devices are started through it, once.
+LAUNCH = launch.prefix(JOBS)
+# SLURM sends SIGUSR1 to all processes of a job before its time limit. Only trainings act on it; where it
+# ended the Snakemake inside the job, the cluster would end the training before its checkpoint is written.
+if not workflow.is_main_process:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 wildcard_constraints:
@@ -64,13 +74,47 @@ def codecs():
     return [f"{ROOT}/records/codecs/made.json"] if used else []
 
 
+def limit_retries():
+    """Leaves the profile's `retries` to the trainings, which go on from their checkpoint; others get two at most.
+
+    As a rule's own `retries` they would hold inside a cluster's job too, and a job that was warned of its
+    time limit would start again in the same allocation.
+    """
+    for one in workflow.rules:
+        if one.name not in TRAININGS:
+            one.restart_times = min(2, workflow.execution_settings.retries)
+
+
+def check_cluster():
+    """Raises WorkflowError on what would keep SLURM from starting a job, before the first one is sent."""
+    jobs = {
+        job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local
+    }
+    settings = workflow.executor_settings
+    try:
+        slurm.check(
+            [
+                slurm.request(name, job.resources, job.threads)
+                for name, job in jobs.items()
+            ],
+            settings.no_account,
+            settings.status_command,
+            settings.init_seconds_before_status_checks,
+        )
+    except LatticebenchError as error:
+        raise WorkflowError(str(error))
+
+
 onstart:
     global lock, jobs_server  # held until this process ends
     try:
         lock = locks.hold(f"{ROOT}/.lock", ROOT)
     except LatticebenchError as error:
         raise WorkflowError(str(error))
+    limit_retries()
     jobs_server = warm.start(JOBS["threads"]) if workflow.local_exec else None
+    if workflow.executor_plugin.name == "slurm":
+        check_cluster()
 
 
 onsuccess:

@@ -8,7 +8,7 @@ rule judge:
         f"{ROOT}/logs/judge/{{subject}}-{{seeds}}.log",
     threads: JOBS["threads"]
     resources:
-        gpu=JOBS["gpus"],
+        gpu=min(JOBS["gpus"], 1),
         mem_mb=JOBS["mem_mb"],
         runtime=240,
     params:

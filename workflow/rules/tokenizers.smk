@@ -7,9 +7,9 @@ rule tokenizer:
         f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
     log:
         f"{ROOT}/logs/tokenizers/{{subject}}-{{seeds}}.log",
-    threads: JOBS["threads"]
+    threads: JOBS["threads"] * max(JOBS["gpus"], 1)
     resources:
-        gpu=JOBS["gpus"],
+        **launch.resources(JOBS),
         mem_mb=JOBS["mem_mb"],
         runtime=JOBS["runtime"],
     params:
@@ -23,5 +23,5 @@ rule tokenizer:
     message:
         "Tokenizer {wildcards.subject}, seeds {wildcards.seeds}"
     shell:
-        "{RUN} {params.job} --config {CONFIG_FILE} --subject {wildcards.subject}"
+        "{RUN} {LAUNCH}{params.job} --config {CONFIG_FILE} --subject {wildcards.subject}"
         " --seeds {wildcards.seeds} --data {params.data} --out {ROOT} > {log} 2>&1"

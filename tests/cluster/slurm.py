@@ -1,0 +1,160 @@
+"""A SLURM of the tests' own on this machine: two nodes with two stand-in GPUs each, on loopback.
+
+Needs root and Debian's packages slurmctld, slurmd, slurm-client, slurm-wlm-basic-plugins and munge. The configuration
+has to lie in /etc/slurm, because the cluster plugin's job step drops SLURM_CONF.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ETC = Path("/etc/slurm")
+MUNGE = Path("/run/munge")
+FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
+NODES = ("node1", "node2")
+GPUS = 2
+CPUS = 4
+
+# What is not said here is SLURM's default. `config_overrides`: the nodes may have more CPUs than the machine.
+CONFIG = """\
+ClusterName=latticebench
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=500
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+MinJobAge=3600
+KillWait=20
+SlurmdParameters=config_overrides
+GresTypes=gpu
+SchedulerParameters=sched_interval=1,bf_interval=1
+NodeName=node[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus}
+PartitionName=main Nodes=node[1-2] Default=YES MaxTime=2-0 State=UP
+"""
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Starts munged, slurmctld and two slurmd with their files in `folder`; stops them and removes what was installed.
+
+    Raises RuntimeError where the machine has a SLURM already, or where the nodes do not come up.
+    """
+    if any((ETC / name).exists() for name in FILES):
+        raise RuntimeError(f"{ETC} holds a SLURM configuration already: these tests will not touch it")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _configure(folder)
+        _start_munge()
+        subprocess.run(["slurmctld"], check=True)
+        for node in NODES:
+            subprocess.run(["slurmd", "-N", node], check=True)
+        _wait_until_idle(folder)
+        yield
+    finally:
+        with contextlib.suppress(subprocess.SubprocessError):
+            # Jobs would outlive the daemons that started them.
+            subprocess.run(["scancel", "--signal=KILL", "--user=root"], timeout=10, check=False)
+            subprocess.run(["scancel", "--user=root"], timeout=10, check=False)
+            _wait(lambda: not command("squeue", "--noheader"), 30)
+        for node in NODES:
+            _stop(folder / f"slurmd.{node}.pid")
+        _stop(folder / "slurmctld.pid")
+        _stop(MUNGE / "munged.pid")
+        for name in FILES:
+            (ETC / name).unlink(missing_ok=True)
+
+
+def command(*line: str) -> str:
+    """The output of one of SLURM's commands."""
+    return subprocess.run(line, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def jobs() -> list[tuple[str, str, str]]:
+    """Number, state and comment (`rule_<name>_wildcards_<values>`) of all jobs so far."""
+    lines = command("squeue", "--noheader", "--states=all", "--sort=i", "--format=%A|%T|%k").splitlines()
+    return [(number, state, comment) for number, state, comment in (line.split("|", 2) for line in lines)]
+
+
+def _configure(folder: Path) -> None:
+    for node in NODES:
+        (folder / f"spool.{node}").mkdir()
+        for index in range(GPUS):
+            # Each a character device (here /dev/null's): SLURM takes nothing else for a GPU it may hand out.
+            os.mknod(folder / f"{node}-gpu{index}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (folder / "state").mkdir()
+    first = _free_ports(len(NODES) + 1)
+    values = {"host": socket.gethostname().split(".")[0], "folder": folder, "cpus": CPUS, "gpus": GPUS}
+    ports = {"port": first, "first": first + 1, "last": first + len(NODES)}
+    ETC.mkdir(exist_ok=True)
+    (ETC / "slurm.conf").write_text(CONFIG.format(**values, **ports))
+    gres = [f"NodeName={node} Name=gpu File={folder}/{node}-gpu[0-{GPUS - 1}]" for node in NODES]
+    (ETC / "gres.conf").write_text("\n".join(gres) + "\n")
+    (ETC / "cgroup.conf").write_text("CgroupAutomount=no\n")
+
+
+def _free_ports(count: int) -> int:
+    for first in range(17800, 18800, count):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    raise RuntimeError("no free ports for SLURM")
+
+
+def _start_munge() -> None:
+    subprocess.run(["install", "-d", "-o", "munge", "-g", "munge", "-m", "755", str(MUNGE)], check=True)
+    subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
+
+
+def _wait_until_idle(folder: Path) -> None:
+    if not _wait(lambda: command("sinfo", "--noheader", "--Node", "--format=%t").split() == ["idle"] * len(NODES), 30):
+        logs = "\n".join(path.read_text()[-2000:] for path in sorted(folder.glob("*.log")))
+        raise RuntimeError(f"SLURM's nodes did not come up:\n{logs}")
+
+
+def _wait(done: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(subprocess.SubprocessError):
+            if done():
+                return True
+        time.sleep(0.2)
+    return False
+
+
+def _stop(pid_file: Path) -> None:
+    try:
+        pid = int(pid_file.read_text())
+        os.kill(pid, signal.SIGTERM)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return
+    if not _wait(lambda: not Path(f"/proc/{pid}").exists(), 10):
+        os.kill(pid, signal.SIGKILL)
+
+
+def installed() -> bool:
+    """Whether this machine has what `running` needs."""
+    return os.geteuid() == 0 and all(map(shutil.which, ("munged", "slurmctld", "slurmd", "sbatch")))
