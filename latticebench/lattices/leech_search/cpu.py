@@ -21,6 +21,7 @@ from latticebench.lattices.leech_search.scaling import NOT_FINITE
 from latticebench.lattices.leech_search.simd import (
     WIDTH,
     jit,
+    jit_inner,
     largest,
     load,
     magnitude,
@@ -136,7 +137,7 @@ def _search(z, rows, unsure, order2, order3, words, pair, fours, zero_fours, ran
             unsure[start + lane] = not gap > best * _TRUSTED_GAP
 
 
-@jit
+@jit_inner
 def _sign_classes(work, words):
     """r and d of class 3: 3 blocks x 64 classes."""
     for half in range(6):
@@ -161,7 +162,7 @@ def _sign_classes(work, words):
             store(work, _D + 120 * block + i, largest(total - four * least, -(total + four * most)) - r)
 
 
-@jit
+@jit_inner
 def _four_set(work, block, sets):
     """Best values of a four-set and its complement with an even and with an odd number of minus signs."""
     a, b = 28 * block + sets[0, 0], 28 * block + sets[0, 1]
@@ -176,7 +177,7 @@ def _four_set(work, block, sets):
     )
 
 
-@jit
+@jit_inner
 def _octad_classes(work, pair, fours):
     """r and d of class 2: 3 blocks x 7 cosets x 8 combined labels."""
     for block in range(3):
@@ -195,7 +196,7 @@ def _octad_classes(work, pair, fours):
             store(work, _D + row + 1, largest(odd, other_odd) - opposite)
 
 
-@jit
+@jit_inner
 def _groups(work, zero_fours):
     """The best value, its group, and the best value of all other groups."""
     best = splat(load(work, 0), 0)
@@ -231,7 +232,7 @@ def _groups(work, zero_fours):
     store(work, _GROUP, group)
 
 
-@jit
+@jit_inner
 def _left_over(work, zero_fours):
     """The best value of the octads that miss a block, of the blocks, and of class 4."""
     value = splat(load(work, 0), 0)
@@ -263,7 +264,7 @@ def _left_over(work, zero_fours):
     return largest(value, splat(value, 2) * (first + second))
 
 
-@jit
+@jit_inner
 def _combination(work, lane, row, l1):
     """Best second label of a group, the gap to the next combination, the deciding block and the gap to the next."""
     best, second, chosen = -_FAR, -_FAR, 0
@@ -282,7 +283,7 @@ def _combination(work, lane, row, l1):
     return chosen, block, min(best - second, most - middle)
 
 
-@jit
+@jit_inner
 def _signed_sum(work, lane, block, word):
     """Sum of a block's coordinates, signed by a word of eight bits."""
     total = 0.0
@@ -291,7 +292,7 @@ def _signed_sum(work, lane, block, word):
     return total
 
 
-@jit
+@jit_inner
 def _sign_row(work, lane, group, words, rank, order):
     """Class 3: the row, and the gap to the next code vector of the group."""
     coset, l1 = group >> 3, group & 7
@@ -323,7 +324,7 @@ def _sign_row(work, lane, group, words, rank, order):
     return _CLASS3 + 4096 * order[8 * holder + position] + total_rank, gap
 
 
-@jit
+@jit_inner
 def _octad_value(vector, support):
     """Closed form of an octad: its best value and the gap to its next sign pattern."""
     total = 0.0
@@ -340,7 +341,7 @@ def _octad_value(vector, support):
     return 2 * total - (4 * least if odd else 0.0), 4 * (second - least if odd else second + least)
 
 
-@jit
+@jit_inner
 def _octad_index(vector, octad, support):
     """Class 2: the row of an octad's best sign pattern."""
     pattern, minuses, at_least = 0, 0, 0
@@ -355,7 +356,7 @@ def _octad_index(vector, octad, support):
     return 759 * (pattern >> 1) + octad
 
 
-@jit
+@jit_inner
 def _octad_row(work, lane, group, vector, octads, octad_rank):
     """Class 2: the row, and the gap to the next code vector of the group."""
     coset, l1 = group >> 3, group & 7
@@ -369,7 +370,7 @@ def _octad_row(work, lane, group, vector, octads, octad_rank):
     return _octad_index(vector, candidates[0], octads[candidates[0]]), min(gap, inner)
 
 
-@jit
+@jit_inner
 def _left_over_row(vector, floor, octads, left_octads):
     """The row among the octads that miss a block, the blocks and class 4, and the gap to the next.
 

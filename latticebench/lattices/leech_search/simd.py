@@ -150,4 +150,7 @@ _operator(operator.neg, "fneg", 1)
 
 
 jit = numba.njit(cache=True, nogil=True, error_model="numpy")
-"""The one way functions are compiled here: once a machine (numba's cache), without the interpreter lock."""
+"""How functions are compiled here: once a machine (numba's cache), without the interpreter lock."""
+
+jit_inner = numba.njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""The same for what only compiled code calls: without doors for Python, which take time to compile."""
