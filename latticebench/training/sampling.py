@@ -11,6 +11,7 @@ from torch import Tensor
 
 from latticebench import seeding
 from latticebench.data.decoded import Decoded
+from latticebench.training import distributed
 
 
 @functools.lru_cache(maxsize=2)
@@ -36,7 +37,9 @@ def cropped(images: np.ndarray | Decoded, seed: int, start: int, count: int, sid
     height, width = images.shape[1:3]
     batch = np.empty((count, side, side, 3), dtype=np.uint8)
     if isinstance(images, Decoded):
-        images.prefetch(sample_indices(seed, start, (1 + AHEAD) * count, len(images)))
+        # The processes of a distributed run take turns, so this one's next batch comes after all of theirs.
+        starts = [start + turn * distributed.size() * count for turn in range(1 + AHEAD)]
+        images.prefetch([index for first in starts for index in sample_indices(seed, first, count, len(images))])
     for row, index in enumerate(sample_indices(seed, start, count, len(images))):
         draw = seeding.derive(seed, "crop", start + row)
         draw, top = divmod(draw, height - side + 1)
