@@ -3,7 +3,8 @@
 The full head never holds all logits. A few tokens at a time, logits become their own gradient in place and are
 multiplied into those of the features and the weights at once, so that nothing is computed twice: Wijmans et al.,
 "Cut your losses in large-vocabulary language models" (arXiv:2411.09009) and the Liger kernels (arXiv:2410.10989),
-here in plain torch. Where Liger is installed, its kernel does the softmax of a tile on a CUDA device.
+here in plain torch. Where Liger is installed, its kernel does the softmax of a tile on a CUDA device: not measured on
+a GPU, proven in Triton's interpreter (TRITON_INTERPRET=1).
 Z-loss, z·(log Z)²: Chowdhery et al., PaLM (arXiv:2204.02311), section 5.
 """
 
@@ -61,7 +62,8 @@ def linear_cross_entropy(
     if not targets.is_cuda and (int(targets.min()) < 0 or int(targets.max()) >= len(weight)):
         raise IndexError(f"targets lie in [0, {len(weight)}), got {int(targets.min())} to {int(targets.max())}")
     if backend == "auto":
-        backend = "liger" if hidden.is_cuda and _has_liger() else "torch"
+        precise = torch.float64 in (hidden.dtype, weight.dtype)  # Liger sums in float32
+        backend = "liger" if hidden.is_cuda and not precise and _has_liger() else "torch"
     grads = torch.is_grad_enabled()
     return HeadLoss(*_LinearCrossEntropy.apply(hidden, weight, bias, targets, z_weight, tile, backend, grads))
 
