@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latticebench.lattices import golay, leech
-from latticebench.lattices.leech_search import exact, turyn
+from latticebench.lattices.leech_search import cpu, exact, turyn
 from latticebench.lattices.leech_search.scaling import power_of_two_scaled
 
 BACKENDS = ["dense", "structured", "numba"]
@@ -187,3 +187,21 @@ def test_triton_kernel_in_the_interpreter():
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", TRITON], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scaling_is_the_same_in_both_twins(dtype):
+    g = torch.Generator().manual_seed(6)
+    size = torch.randint(-44, 38, (200, 1), generator=g).to(dtype)  # subnormal numbers of float32 too
+    z = torch.cat([torch.randn(200, 24, generator=g, dtype=dtype) * 10**size, torch.zeros(1, 24, dtype=dtype)])
+    assert torch.equal(cpu.power_of_two_scaled(z), power_of_two_scaled(z))
+
+
+@pytest.mark.parametrize("codebook", CODEBOOKS)
+def test_vectors_of_the_octads_that_miss_a_block(codebook):
+    z = torch.randn(600, 24, generator=torch.Generator().manual_seed(7))
+    z[:, turyn.tables("shell").order2[16:]] *= 0.05
+    z = z.bfloat16().float()  # some of them tie
+    expected = reference(z, codebook)
+    for backend in ("structured", "numba"):
+        assert torch.equal(leech.nearest(z, codebook=codebook, backend=backend), expected)
