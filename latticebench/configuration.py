@@ -129,6 +129,12 @@ class Configuration:
         known = ", ".join(subject.id for subject in subjects) or "none"
         raise BadInput(f"{self.path}: no {what} entry {id_or_name!r}; there are {known}")
 
+    def seed_groups(self, subject: Subject) -> list[str]:
+        """The seeds of a subject as its jobs take them, `jobs.seeds_per_job` at a time: "0-1", "2", …"""
+        size = self.values["jobs"]["seeds_per_job"]
+        groups = [subject.seeds[start : start + size] for start in range(0, len(subject.seeds), size)]
+        return [str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups]
+
     def with_data(self, data_hash: str) -> "Configuration":
         """This configuration with the data section of that hash at its top level. Raises BadInput on an unknown one."""
         sections = [self.values["data"], *(suite["data"] for suite in self.values.get("suites", {}).values())]
