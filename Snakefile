@@ -4,6 +4,7 @@ include: "workflow/rules/tokenizers.smk"
 include: "workflow/rules/reconstruction.smk"
 include: "workflow/rules/codebooks.smk"
 include: "workflow/rules/compression.smk"
+include: "workflow/rules/generation.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -81,7 +81,7 @@ def measure(samples: Images, reference: Reference, settings: Settings) -> Judgem
         if gaussian is None and theirs is not None:
             judgement.notes.append(f"{metric}: the reference states no moments; they are those of its images")
             gaussian = frechet.moments(theirs[head])
-        judgement.values[metric] = _distance(metric, found[head], gaussian, cut, settings, judgement)
+        judgement.values[metric] = distance(metric, found[head], gaussian, cut, settings, judgement)
     judgement.values["is_adm"] = inception_score(found["logits"], cut)
     if theirs is None:
         for metric in ("precision_adm", "recall_adm"):
@@ -102,7 +102,7 @@ def reconstruction_distance(
     found = _features(reconstructions, ("pool",), settings)["pool"]
     cut = statistics.blocks(len(reconstructions), groups)  # type: ignore[arg-type]
     gaussian = reference.gaussians.get("pool")
-    judgement.values["rfid_adm"] = _distance("rfid_adm", found, gaussian, cut, settings, judgement)
+    judgement.values["rfid_adm"] = distance("rfid_adm", found, gaussian, cut, settings, judgement)
 
 
 def _features(of: Images, heads: tuple[str, ...], settings: Settings) -> dict[str, np.ndarray]:
@@ -117,7 +117,7 @@ def _features(of: Images, heads: tuple[str, ...], settings: Settings) -> dict[st
     )
 
 
-def _distance(
+def distance(
     metric: str,
     found: np.ndarray,
     reference: frechet.Gaussian | frechet.Moments | None,

@@ -56,7 +56,6 @@ def training_of(generator: "Subject") -> "Subject":
     spec = copy.deepcopy(generator.spec)
     for key in _JUDGING:
         del spec["generation"][key]
-    del spec["tokenizer"]["name"]
     return dataclasses.replace(generator, spec=spec)
 
 

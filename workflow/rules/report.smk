@@ -2,6 +2,7 @@ rule report:
     input:
         made("made"),
         made("made-compression"),
+        generated(),
         codecs(),
         f"{ROOT}/records/geometry/made.json",
     output:
