@@ -29,7 +29,9 @@ wildcard_constraints:
 def tokenizer_manifest(tokenizer, seed):
     """The manifest of the job that trains one seed of a tokenizer."""
     group = next(
-        group for group in CONFIG.seed_groups(tokenizer) if int(seed) in parse_seeds(group)
+        group
+        for group in CONFIG.seed_groups(tokenizer)
+        if int(seed) in parse_seeds(group)
     )
     return f"{ROOT}/tokenizers/{tokenizer.id}/made-{group}.json"
 
