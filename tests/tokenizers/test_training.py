@@ -168,7 +168,8 @@ def test_training_lowers_the_loss_and_logs_every_term(tmp_path):
     )
     rows = result.rows
     assert set(rows[0]) == {
-        "step", "loss", "l1", "quantizer", "term/commitment", "term/codebook", "codes_used", "code_share", "grad_norm", "lr", "seconds",
+        "step", "loss", "l1", "quantizer", "term/commitment", "term/codebook", "codes_used", "code_share",
+        "grad_norm", "lr", "seconds",
     }  # fmt: skip
     assert rows[-1]["l1"] < rows[0]["l1"]
     assert rows[0]["lr"] < rows[1]["lr"] > rows[-1]["lr"]
