@@ -4,9 +4,10 @@ import signal
 import sys
 
 from latticebench import launch, slurm
-from latticebench import configuration, locks, warm
+from latticebench import configuration, locks, order, warm
 from latticebench.commands import SCHEDULER
 from latticebench.errors import LatticebenchError
+from latticebench.tokenizers.train import parse_seeds
 
 # Only the first file counts: merging configurations would mix their quantizers.
 CONFIG_FILE = str((workflow.configfiles or ["config/embedded.yaml"])[0])
@@ -49,23 +50,23 @@ def data_of(wildcards):
     return f"{ROOT}/data/{CONFIG.subject(wildcards.subject).data_hash}"
 
 
-def seed_groups(subject):
-    """The seeds of a subject, as one job each trains them: "0-1", "2", …"""
-    seeds, size = subject.seeds, JOBS["seeds_per_job"]
-    groups = [seeds[start : start + size] for start in range(0, len(seeds), size)]
-    return [
-        str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}"
-        for group in groups
-    ]
-
-
 def made(stage):
     """The manifests of a stage that has one job a subject and group of seeds."""
     return [
         f"{ROOT}/records/{subject.id}/{stage}-{seeds}.json"
         for subject in CHOSEN
-        for seeds in seed_groups(subject)
+        for seeds in CONFIG.seed_groups(subject)
     ]
+
+
+def priority(stage):
+    """Which subject's job of a stage goes first."""
+    return lambda wildcards: order.priority(
+        CONFIG,
+        CONFIG.subject(wildcards.subject),
+        stage,
+        len(parse_seeds(wildcards.seeds)),
+    )
 
 
 def codecs():

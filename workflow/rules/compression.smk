@@ -6,6 +6,7 @@ rule compression:
         f"{ROOT}/records/{{subject}}/made-compression-{{seeds}}.json",
     log:
         f"{ROOT}/logs/compression/{{subject}}-{{seeds}}.log",
+    priority: priority("coding")
     threads: JOBS["threads"]
     resources:
         gpu=min(JOBS["gpus"], 1),

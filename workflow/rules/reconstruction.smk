@@ -6,6 +6,7 @@ rule judge:
         f"{ROOT}/records/{{subject}}/made-{{seeds}}.json",
     log:
         f"{ROOT}/logs/judge/{{subject}}-{{seeds}}.log",
+    priority: priority("judging")
     threads: JOBS["threads"]
     resources:
         gpu=min(JOBS["gpus"], 1),

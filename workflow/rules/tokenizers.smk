@@ -7,6 +7,7 @@ rule tokenizer:
         f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
     log:
         f"{ROOT}/logs/tokenizers/{{subject}}-{{seeds}}.log",
+    priority: priority("training")
     threads: JOBS["threads"] * max(JOBS["gpus"], 1)
     resources:
         **launch.resources(JOBS),
