@@ -7,16 +7,20 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import NoReturn
 
 import click
 
+from latticebench import locks
 from latticebench.errors import LatticebenchError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SCHEDULER = "LATTICEBENCH_SCHEDULER"
 """Environment variable with the process id of the scheduler that a job must not outlive."""
+STARTED = "started"
+"""First word of a workflow job's log; the time and the process follow (evaluation/status.py)."""
 
 
 def end_with_scheduler() -> None:
@@ -40,6 +44,8 @@ def run(command: click.Command, args: Sequence[str] | None = None, prog_name: st
     """
     end_with_scheduler()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if SCHEDULER in os.environ:
+        logging.info("%s %s %s", STARTED, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", locks.me())
     try:
         command.main(args=None if args is None else list(args), prog_name=prog_name)
     except LatticebenchError as error:

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import difflib
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,14 @@ class Configuration:
             seeds = 1 if "released" in entry else entry.get("seeds", self.values["seeds"])
             result.append(Subject(name, spec, tuple(range(seeds))))
         return result
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "3" -> [3], "0-2" -> [0, 1, 2]. Raises BadInput on anything else."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if not match or int(match[2] or match[1]) < int(match[1]):
+        raise BadInput(f"--seeds: {text!r} is neither a seed (0) nor a range of them (0-1)")
+    return list(range(int(match[1]), int(match[2] or match[1]) + 1))
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 SECONDS_TO_END = 300
 """Time that processes have for a checkpoint after a signal, and other nodes once the first one has ended."""
 
-DISTRIBUTED = ("latticebench.tokenizers.train", "latticebench.generators.train")
+DISTRIBUTED = ("latticebench.tokenizers.train",)
 """Modules that know that they are one of several processes; any other is started once, whatever the job holds."""
 
 

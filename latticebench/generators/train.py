@@ -82,7 +82,7 @@ def train(
     from latticebench.generators.task import GeneratorTask
     from latticebench.tokenizers.base import trainable_parameters
     from latticebench.training import log as training_log
-    from latticebench.training import loop
+    from latticebench.training import loop, starts
     from latticebench.training.options import Options
 
     final = out / "generators" / chosen.id / f"seed{seed}"
@@ -108,6 +108,7 @@ def train(
     name = f"{chosen.name} seed {seed}"
     task = GeneratorTask(name, model, tokens.train, options["training"], options["model"]["class_drop"], root, keep)
     running = out / "running" / chosen.id / f"seed{seed}"
+    starts.note(running.with_suffix(".starts"), processes=1)
     identity = {"specification": hash8(chosen.spec), "tokens": tokens.identity(), "seed": str(seed)}
     diverged, resumed = None, None
     try:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import click
 
 from latticebench import commands, configuration, locks
-from latticebench.configuration import Configuration, Subject
+from latticebench.configuration import Configuration, Subject, parse_seeds
 from latticebench.data import prepared, scratch
 from latticebench.data.prepared import Prepared
 from latticebench.errors import BadInput
@@ -86,14 +85,6 @@ def _lock(out: Path, subject: Subject, seed: int) -> contextlib.AbstractContextM
     return locks.hold(out / "running" / subject.id / f"seed{seed}.lock", f"the training {subject.id} seed {seed}")
 
 
-def parse_seeds(text: str) -> list[int]:
-    """ "3" -> [3], "0-2" -> [0, 1, 2]. Raises BadInput on anything else."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-    if not match or int(match[2] or match[1]) < int(match[1]):
-        raise BadInput(f"--seeds: {text!r} is neither a seed (0) nor a range of them (0-1)")
-    return list(range(int(match[1]), int(match[2] or match[1]) + 1))
-
-
 def train_seed(
     config: Configuration,
     subject: Subject,
@@ -124,7 +115,7 @@ def train_seed(
         return final
     running = out / "running" / subject.id / f"seed{seed}"
     if distributed.first():
-        starts.note(running.with_suffix(".starts"))
+        starts.note(running.with_suffix(".starts"), distributed.size())
     root = build.run_seed(spec, seed)
     quantizer = build.resolve_quantizer(spec["quantizer"], config.path.parent, root)
     options = spec["tokenizer"]

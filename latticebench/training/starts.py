@@ -7,10 +7,10 @@ from pathlib import Path
 from latticebench import locks
 
 
-def note(path: Path) -> None:
-    """Adds a line to `path`: when, which process on which machine, in which cluster job."""
+def note(path: Path, processes: int) -> None:
+    """Adds a line to `path`: when, which process on which machine, how many in all, in which cluster job."""
     job = os.environ.get("SLURM_JOB_ID")
-    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {locks.me()}{f', SLURM job {job}' if job else ''}\n"
+    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {locks.me()}, of {processes}{f', SLURM job {job}' if job else ''}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         file.write(line)

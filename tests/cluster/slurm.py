@@ -6,7 +6,7 @@ has to lie in /etc/slurm, because the cluster plugin's job step drops SLURM_CONF
 
 import contextlib
 import os
-import shutil
+import re
 import signal
 import socket
 import stat
@@ -14,6 +14,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import yaml
+
+from tests.workflow.runs import ROOT
 
 ETC = Path("/etc/slurm")
 MUNGE = Path("/run/munge")
@@ -155,6 +159,34 @@ def _stop(pid_file: Path) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def installed() -> bool:
-    """Whether this machine has what `running` needs."""
-    return os.geteuid() == 0 and all(map(shutil.which, ("munged", "slurmctld", "slurmd", "sbatch")))
+def profile(folder: Path, **changes: object) -> Path:
+    """A copy of the shipped profile below `folder`, set for this cluster, with further top-level `changes`."""
+    values = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
+    values["default-resources"] |= {"slurm_partition": "main"}
+    del values["default-resources"]["slurm_account"]
+    values |= {"slurm-no-account": True, "slurm-status-command": "squeue", "latency-wait": 10}
+    values |= {"slurm-init-seconds-before-status-checks": 2}
+    path = folder / "profile" / "config.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values | changes))
+    return path.parent
+
+
+def devices() -> dict[str, list[str]]:
+    """The GPUs that running jobs hold: job number -> ["node1/0", …]."""
+    held = {}
+    for text in command("scontrol", "show", "job", "--details").split("\n\n"):
+        if "JobState=RUNNING" not in text:
+            continue
+        number = re.search(r"JobId=(\d+)", text)[1]
+        places = re.findall(r"Nodes=(\S+) .*?GRES=gpu(?::\w+)?:\d+\(IDX:([\d,-]+)\)", text)
+        held[number] = [f"{node}/{index}" for node, indices in places for index in _expand(indices)]
+    return held
+
+
+def _expand(indices: str) -> list[int]:
+    result: list[int] = []
+    for part in indices.split(","):
+        first, _, last = part.partition("-")
+        result += range(int(first), int(last or first) + 1)
+    return result

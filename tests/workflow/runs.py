@@ -13,9 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "config" / "smoke.yaml"
 
 
-def command(folder: Path, config: Path, *arguments: str) -> list[str]:
+LOCAL = ROOT / "workflow" / "profiles" / "default"
+
+
+def command(folder: Path, config: Path, *arguments: str, profile: Path = LOCAL) -> list[str]:
     """The command line that runs `config` with its results below `folder`."""
-    profile = ROOT / "workflow" / "profiles" / "default"
     line = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     return [*line, "--workflow-profile", str(profile), "--configfile", str(config), *arguments]
 
@@ -27,12 +29,17 @@ def snakemake(folder: Path, config: Path, *arguments: str) -> subprocess.Complet
     )
 
 
-def start(folder: Path, config: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, config: Path, *arguments: str, profile: Path = LOCAL) -> subprocess.Popen[str]:
     """Starts a run as the leader of a process group of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     log = open(folder / "snakemake.log", "w")  # noqa: SIM115 (the child writes to it)
     return subprocess.Popen(
-        command(folder, config, *arguments), stdout=log, stderr=log, text=True, start_new_session=True, env=os.environ
+        command(folder, config, *arguments, profile=profile),
+        stdout=log,
+        stderr=log,
+        text=True,
+        start_new_session=True,
+        env=os.environ,
     )
 
 

@@ -2,17 +2,17 @@ import os
 import shlex
 import signal
 import sys
+from pathlib import Path
 
-from latticebench import launch, slurm
-from latticebench import configuration, locks, order, warm
+from latticebench import configuration, joblist, launch, locks, order, slurm, warm
 from latticebench.commands import SCHEDULER
+from latticebench.configuration import parse_seeds
 from latticebench.errors import LatticebenchError
-from latticebench.tokenizers.train import parse_seeds
 
 # Only the first file counts: merging configurations would mix their quantizers.
 CONFIG_FILE = str((workflow.configfiles or ["config/embedded.yaml"])[0])
 try:
-    CONFIG = configuration.load(CONFIG_FILE)
+    CONFIG = configuration.load(CONFIG_FILE, methods=workflow.is_main_process)
     # `--config suite=NAME` makes that suite's targets alone.
     CHOSEN = (
         CONFIG.suite(str(config["suite"])).subjects
@@ -30,7 +30,7 @@ JOBS = CONFIG.values["jobs"]
 # is forked from the run's warm process (latticebench/warm), elsewhere it is `python -m` of the same words.
 RUN = f"{SCHEDULER}={os.getpid()} exec {shlex.join(warm.command())}"
 
-TRAININGS = ("tokenizer", "generator")
+TRAINING_RULES = ("tokenizer", "generator")
 # Trainings on several devices are started through it, once.
 LAUNCH = launch.prefix(JOBS)
 # SLURM sends SIGUSR1 to all processes of a job before its time limit. Only trainings act on it; where it
@@ -82,7 +82,7 @@ def limit_retries():
     time limit would start again in the same allocation.
     """
     for one in workflow.rules:
-        if one.name not in TRAININGS:
+        if one.name not in TRAINING_RULES:
             one.restart_times = min(2, workflow.execution_settings.retries)
 
 
@@ -113,6 +113,19 @@ onstart:
     except LatticebenchError as error:
         raise WorkflowError(str(error))
     limit_retries()
+    joblist.write(
+        Path(ROOT),
+        [
+            joblist.Job(
+                job.rule.name,
+                ", ".join(job.wildcards) or job.rule.name,
+                str(job.output[0]),
+                str(job.log[0]) if job.log else None,
+            )
+            for job in workflow.dag.jobs
+            if job.output
+        ],
+    )
     jobs_server = warm.start(JOBS["threads"]) if workflow.local_exec else None
     if workflow.executor_plugin.name == "slurm":
         check_cluster()

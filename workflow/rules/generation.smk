@@ -1,7 +1,7 @@
 # Tokens are extracted once a tokenizer and seed, a model is trained on them, sampled and judged. A changed
 # setting of sampling trains nothing again: trainings have names of their own.
 from latticebench import generator_entries
-from latticebench.tokenizers.train import parse_seeds
+from latticebench.configuration import parse_seeds
 
 GENERATORS = (
     CONFIG.suite(str(config["suite"])).generators
