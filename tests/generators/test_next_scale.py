@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from latticebench.errors import BadInput
 from latticebench.generators import sampling
@@ -147,3 +148,69 @@ def test_draws_follow_the_probabilities():
 def test_settings_over_scales():
     assert [sampling.linear((1.0, 3.0), i, 3) for i in range(3)] == [1, 2, 3]
     assert sampling.linear(2, 1, 3) == 2 and sampling.linear((1.0, 3.0), 0, 1) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_is_that_of_the_logits_over_all_scales(kind):
+    under = tokenizer()
+    made = generator(kind, under)
+    tokens = under.encode(torch.rand(3, 3, 8, 8))
+    classes, drop = torch.tensor([0, 3, 1]), torch.tensor([False, True, False])
+    loss = made.loss(classes, tokens, drop=drop, z_weight=0.01)
+    with torch.no_grad():
+        told, free = made.logits(classes, tokens), made.logits(None, tokens)
+    logits = torch.where(drop[:, None, None], free, told)
+    nats = F.cross_entropy(logits.mT, torch.cat([t.flatten(1) for t in tokens], dim=1), reduction="none")
+    log_z = logits.logsumexp(dim=-1)
+    assert torch.allclose(loss["cross_entropy"], nats.mean(), atol=1e-5)
+    assert torch.allclose(loss["log_z"], log_z.abs().mean(), atol=1e-5)
+    assert torch.allclose(loss["loss"], nats.mean() + 0.01 * log_z.square().mean(), atol=1e-4)
+    for scale, part in enumerate(nats.split([side * side for side in SIDES], dim=1)):
+        assert torch.allclose(loss[f"cross_entropy_{scale}"], part.mean(), atol=1e-5)
+    loss["loss"].backward()
+    without = {name for name, p in made.named_parameters() if p.grad is None}
+    assert not without
+
+
+def test_the_loss_of_digits():
+    under = tokenizer()
+    made = generator("infinity-cc", under, tuple(under.quantizer.digit_sizes))
+    tokens = under.encode(torch.rand(2, 3, 8, 8))
+    classes = torch.tensor([0, 3])
+    with torch.no_grad():
+        parts = made.digit_logits(classes, tokens)
+        flat = torch.cat([t.flatten(1) for t in tokens], dim=1)
+        targets = under.quantizer.to_digits(flat).unbind(-1)
+        wanted = sum(F.cross_entropy(part.mT, t) for part, t in zip(parts, targets, strict=True))
+        assert torch.allclose(made.loss(classes, tokens)["loss"], wanted, rtol=1e-5)
+    before = float(made.loss(classes, tokens)["loss"].detach())
+    made.start_from(tokens)
+    assert float(made.loss(classes, tokens)["loss"].detach()) < before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_float32_a_sample_does_not_depend_on_its_batch(kind):
+    made = generator(kind, tokenizer())
+    classes, seeds = torch.arange(6) % 5, torch.arange(6)
+    options = {"top_k": (300, 100), "top_p": 0.95, "guidance": (1.0, 2.0), "at_once": 4}
+    whole = made.sample(classes, seeds, **options)
+    part = made.sample(classes[3:5], seeds[3:5], **options)
+    assert all(torch.equal(a[3:5], b) for a, b in zip(whole, part, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_float32_the_cache_gives_999_of_1000_tokens(kind):
+    made = generator(kind, tokenizer())
+    classes, seeds = torch.arange(96) % 5, torch.arange(96)
+    ways = (made.sample(classes, seeds, top_p=0.95, cache=way, at_once=32) for way in (True, False))
+    cached, plain = (torch.cat([tokens.flatten() for tokens in maps]) for maps in ways)
+    assert (cached == plain).float().mean() >= 0.999
+
+
+def test_guidance_without_dropout():
+    under = tokenizer()
+    parameters = NextScaleParameters(24, (1518,), SIDES, 32, 1, 2, classes=5, class_drop=0.0)
+    made = NextScaleGenerator(NextScaleTransformer(parameters), under).eval()
+    assert len(made.sample(torch.tensor([1]), torch.tensor([1]), at_once=1)) == 3
+    with pytest.raises(BadInput, match="class_drop 0"):
+        made.sample(torch.tensor([1]), torch.tensor([1]), guidance=(1.0, 3.0))
