@@ -34,11 +34,11 @@ class Subject:
     spec: dict[str, Any]
     seeds: tuple[int, ...]
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         return f"{self.name}-{hash8(self.spec)}"
 
-    @property
+    @functools.cached_property
     def data_hash(self) -> str:
         """hash8 of everything that the prepared data depends on; names its folder."""
         return hash8({"data": self.spec["data"], "seed": self.spec["seed"]})

@@ -80,6 +80,13 @@ def digit_features(quantizer: Any, sizes: tuple[int, ...]) -> list[Any]:
     return features
 
 
+def some(images: np.ndarray, count: int | None) -> np.ndarray:
+    """`count` of the images (N, H, W, 3), evenly spaced; all of them where there are no more, or count is None."""
+    if count is None or count >= len(images):
+        return images
+    return images[np.linspace(0, len(images) - 1, count).round().astype(int)]
+
+
 def training_tiles(images: np.ndarray, tile: int) -> np.ndarray:
     """uint8 images (N, H, W, 3) -> tiles (M, tile, tile, 3): each centre crop, and each mirrored."""
     top, left = ((side - tile) // 2 for side in images.shape[1:3])

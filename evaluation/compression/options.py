@@ -17,11 +17,15 @@ SUFFIXES = {".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"}
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """images: folder to code instead of the evaluation split. network: entries with a network prior. codecs: names."""
+    """images: folder to code instead of the evaluation split. network: entries with a network prior. codecs: names.
+
+    prior_images: training images that the priors are fitted to, None: all.
+    """
 
     images: Path | None
     network: tuple[str, ...]
     codecs: tuple[str, ...]
+    prior_images: int | None
     recipe: Recipe
 
 
@@ -36,6 +40,7 @@ def of(config: Configuration) -> Options:
         images=None if folder is None else config.path.parent / folder,
         network=tuple(values["network"]),
         codecs=tuple(values["codecs"]),
+        prior_images=values["prior_images"],
         recipe=Recipe(**values["prior"]),
     )
 

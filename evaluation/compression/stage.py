@@ -147,7 +147,9 @@ class Stage:
 
     def _priors(self, coder: Any, seed: int, item: Pending) -> dict[str, priors.Prior]:
         layout = coder.layout
-        train = coder.tokens(fit.training_tiles(self.data.train.images, layout.tile))
+        train = coder.tokens(
+            fit.training_tiles(fit.some(self.data.train.images, self.options.prior_images), layout.tile)
+        )
         static = priors.fit_static(train, layout.codebook_size, layout.tokenizer)
         found: dict[str, priors.Prior] = {"uniform": priors.UniformPrior(layout.codebook_size), "static": static}
         if self.subject.name in self.options.network:

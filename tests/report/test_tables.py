@@ -182,7 +182,7 @@ def test_latex_compiles(made, tmp_path):
 
 
 def test_a_table_of_released_weights_names_the_baselines_that_have_none(tmp_path):
-    config = load_configuration(Path(__file__).resolve().parents[2] / "config" / "released.yaml")
+    config = load_configuration(Path(__file__).resolve().parents[2] / "config" / "imagenet.yaml")
     caption = tables.main(results.load(config, tmp_path)).caption
     assert "LGQ (its authors released code but no weights)" in caption
     assert "FSQ" in caption and "MAGVIT-v2" in caption

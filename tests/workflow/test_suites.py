@@ -53,3 +53,35 @@ def test_an_unknown_suite_stops_before_any_job(tmp_path: Path, config_file: Path
     with pytest.raises(WorkflowError, match=r"no suite 'larger'; there are large, small; did you mean 'large'"):
         outputs(tmp_path, config_file, suite="larger")
     assert not (tmp_path / "results").exists()
+
+
+IMAGENET = SMOKE.with_name("imagenet.yaml")
+ROWS = {
+    "table-5": 5,
+    "table-8": 15,
+    "lgq-sweep": 36,
+    "lgq-sweep-released": 7,
+    "as-released-256": 12,
+    "as-released-128": 5,
+}
+
+
+@pytest.mark.parametrize("suite", ROWS)
+def test_every_row_of_the_papers_tables_has_a_target(tmp_path: Path, suite: str) -> None:
+    config = configuration.load(IMAGENET, methods=False)
+    targets = outputs(tmp_path, IMAGENET, suite=suite)
+    trained = {f"results/imagenet/tokenizers/{s.id}/made-0.json" for s in config.suite(suite).subjects}
+    judged = {f"results/imagenet/records/{s.id}/made-0.json" for s in config.suite(suite).subjects}
+    assert len(trained) == ROWS[suite]
+    assert {name for name, rule in targets.items() if rule == "tokenizer"} == trained
+    assert {name for name, rule in targets.items() if rule == "judge"} == judged
+    assert len([name for name, rule in targets.items() if rule == "data" and name.endswith("manifest.json")]) == 1
+
+
+def test_the_equal_budget_comparison_is_equal() -> None:
+    config = configuration.load(IMAGENET, methods=False)
+    sweep, released = config.suite("lgq-sweep").subjects, config.suite("lgq-sweep-released").subjects
+    assert len({yaml.safe_dump(subject.spec["tokenizer"]) for subject in sweep}) == 1
+    assert {subject.id for subject in sweep} & {subject.id for subject in released} == {
+        subject.id for subject in released if subject.name == "lgq-16384"
+    }, "LGQ's own recipe is the one of the comparison"
