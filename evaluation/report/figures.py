@@ -18,7 +18,7 @@ INK, MUTED, GRID = "#1F2328", "#57606A", "#D9DDE2"
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """A figure as the page shows it. svg is None where nothing could be drawn; `missing` then says why."""
+    """A figure as a page shows it. `missing` says why nothing could be drawn. svg: None then, and for photographs."""
 
     name: str
     title: str
@@ -35,17 +35,21 @@ class NothingToDraw(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A figure that can be drawn. function: results -> figure and the files that it was made from."""
+    """A figure that can be drawn. function: results -> figure and the files that it was made from.
+
+    photographs: it is made of pixels, so there is a PNG file and no SVG.
+    """
 
     name: str
     title: str
     caption: str
     alt: str
     function: Callable[[Results], tuple[Any, list[str]]]
+    photographs: bool = False
 
 
 def draw(results: Results, folder: str | Path, plans: Iterable[Plan]) -> list[Drawing]:
-    """Draws the plans that the results allow, into <folder>/<name>.svg and .png."""
+    """Draws the plans that the results allow, into <folder>/<name>.png and, but for photographs, .svg."""
     import matplotlib
     from matplotlib import style
 
@@ -58,21 +62,24 @@ def draw(results: Results, folder: str | Path, plans: Iterable[Plan]) -> list[Dr
             except NothingToDraw as reason:
                 drawings.append(Drawing(*about, None, str(reason)))
                 continue
-            drawings.append(Drawing(*about, _save(figure, Path(folder) / plan.name), None, tuple(sources)))
+            svg = _save(figure, Path(folder) / plan.name, plan.photographs)
+            drawings.append(Drawing(*about, svg, None, tuple(sources)))
     return drawings
 
 
-def _save(figure: Any, stem: Path) -> str:
-    """Writes both files; returns the SVG text. Nothing in them depends on the day or the machine's user."""
+def _save(figure: Any, stem: Path, photographs: bool) -> str | None:
+    """Writes the files; returns the SVG text. Nothing in them depends on the day or the machine's user."""
     # The layout is solved once and kept: solving it again for each file would double the time.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    with whole(stem.with_suffix(".png")) as temporary:
+        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": "latticebench"})
+    if photographs:
+        return None
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": "latticebench"})
     with whole(stem.with_suffix(".svg")) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
-    with whole(stem.with_suffix(".png")) as temporary:
-        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": "latticebench"})
     return text.getvalue()
 
 
@@ -305,51 +312,68 @@ def smooth(column: Any) -> Any:
 
 _PICTURES = 3
 _INSET = 4
-"""Pictures of the grid, and how much their insets magnify."""
+_CELL = 192
+"""Pictures of the grid, how much their insets magnify, and the side of a cell in pixels."""
 
 
 def reconstructions(results: Results) -> tuple[Any, list[str]]:
     """A few pictures: the original's row, then each quantizer's, each with a magnified inset and its error map."""
-    from matplotlib.patches import Rectangle
-
     strips = images.strips(results)
     if not strips:
         raise NothingToDraw("no stored pictures are there yet")
     count = strips[0].count
     chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(_PICTURES, count))})
-    pictures = {strip.id: images.split(strip.picture, count) for strip in strips}
-    errors = {strip.id: images.split(strip.error, count) for strip in strips if strip.error is not None}
-    places = {i: _busiest(pictures[strips[0].id][i]) for i in chosen}
+    pictures = images.split(strips[0].picture, count)
+    places = [_busiest(pictures[i]) for i in chosen]
+    # One image, laid out in pixels: a grid of axes takes ten times as long to lay out.
+    rows = [_row(strip, chosen, places) for strip in strips]
+    canvas = np.concatenate(rows)
+    height, width = rows[0].shape[:2]
+    figure = new_figure(9.2, 0.4 + 7.9 * canvas.shape[0] / canvas.shape[1])
+    axes = figure.add_subplot()
+    axes.imshow(canvas, interpolation="nearest", aspect="equal")
+    labels = [s.label if s.psnr is None else f"{s.label}, {s.psnr:.2f} dB" for s in strips]
+    axes.set_yticks([(i + 0.5) * height for i in range(len(strips))], labels, fontsize=7)
     look = entry_looks(results)
-    columns = 3 * len(chosen)
-    figure = new_figure(0.98 * columns + 1.2, 1.02 * len(strips) + 0.4)
-    grid = figure.subplots(
-        len(strips), columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03, "width_ratios": [1] * columns}
-    )
-    for row, strip in zip(grid, strips, strict=True):
-        for number, i in enumerate(chosen):
-            top, left, side = places[i]
-            whole_picture = pictures[strip.id][i]
-            crop = whole_picture[top : top + side, left : left + side]
-            panels = [whole_picture, crop, errors[strip.id][i] if strip.id in errors else None]
-            for axes, shown in zip(row[3 * number : 3 * number + 3], panels, strict=True):
-                axes.set_xticks([])
-                axes.set_yticks([])
-                axes.grid(False)
-                axes.spines[:].set_visible(shown is crop)
-                axes.spines[:].set_color("#D55E00")
-                if shown is not None:
-                    axes.imshow(shown, interpolation="nearest", aspect="equal")
-            row[3 * number].add_patch(
-                Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="#D55E00", linewidth=0.9)
-            )
-        label = strip.label if strip.psnr is None else f"{strip.label}\n{strip.psnr:.2f} dB"
-        colour = look[strip.name].colour if strip.name in look else INK
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center", color=colour, fontsize=8, labelpad=5)
-    for number in range(len(chosen)):
-        for axes, text in zip(grid[0][3 * number : 3 * number + 3], ("picture", f"{_INSET} ×", "error"), strict=True):
-            axes.set_title(text, loc="center", fontsize=7.5, fontweight="normal", color=MUTED)
+    for strip, label in zip(strips, axes.get_yticklabels(), strict=True):
+        label.set_color(look[strip.name].colour if strip.name in look else INK)
+    cell = width / (3 * len(chosen))
+    heads = ["picture", f"{_INSET} ×", "error"] * len(chosen)
+    axes.set_xticks([(i + 0.5) * cell for i in range(len(heads))], heads, fontsize=7, color=MUTED)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
     return figure, [strip.path for strip in strips if strip.path]
+
+
+def _row(strip: images.Strip, chosen: list[int], places: list[tuple[int, int, int]]) -> np.ndarray:
+    """A strip's chosen pictures, each with its inset and error map, as one image."""
+    pictures = images.split(strip.picture, strip.count)
+    errors = images.split(strip.error, strip.count) if strip.error is not None else None
+    cells = []
+    for i, (top, left, side) in zip(chosen, places, strict=True):
+        framed = _enlarge(pictures[i], _CELL)
+        scale = len(framed) / len(pictures[i])
+        ends = [round(edge * scale) for edge in (top, top + side, left, left + side)]
+        _frame(framed[ends[0] : ends[1], ends[2] : ends[3]], 2)
+        inset = _enlarge(pictures[i][top : top + side, left : left + side], _CELL)
+        _frame(inset, 3)
+        error = _enlarge(errors[i], _CELL) if errors else np.full_like(framed, 255)
+        cells += [np.pad(cell, ((2, 2), (2, 2), (0, 0)), constant_values=255) for cell in (framed, inset, error)]
+    return np.concatenate(cells, axis=1)
+
+
+def _enlarge(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The picture at `side` pixels by its nearest ones; a copy."""
+    rows, columns = (np.arange(side) * extent // side for extent in pixels.shape[:2])
+    return pixels[rows][:, columns].copy()
+
+
+def _frame(pixels: np.ndarray, width: int) -> None:
+    """Paints a frame on the edge of a picture, in place."""
+    for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
+        pixels[edge] = (213, 94, 0)
 
 
 def _busiest(picture: np.ndarray) -> tuple[int, int, int]:
@@ -442,6 +466,7 @@ SUITE: tuple[Plan, ...] = (
         "same scale everywhere.",
         "Grid of original pictures and their reconstruction by each quantizer, with magnified insets and error maps.",
         reconstructions,
+        photographs=True,
     ),
 )
 

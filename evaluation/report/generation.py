@@ -212,6 +212,7 @@ FIGURES = (
         "Stored samples of each generator's first seed, evenly chosen, never picked by quality.",
         "A row of generated pictures for each generator.",
         samples,
+        photographs=True,
     ),
     Plan(
         "stability",

@@ -91,9 +91,14 @@ def write(folder: Path, content: Content, files: tuple[Path, ...]) -> Path:
     with _whole_folder(folder) as new:
         for source in files:
             if source.is_dir():
-                shutil.copytree(source, new / source.name, ignore=shutil.ignore_patterns(".*"))
+                shutil.copytree(source, new / source.name, ignore=_shown_elsewhere)
         _Site(content, new).write()
     return folder / "index.html"
+
+
+def _shown_elsewhere(folder: str, names: list[str]) -> list[str]:
+    """Temporary files, and the pixels of figures that are there as vectors."""
+    return [n for n in names if n.startswith(".") or (n.endswith(".png") and n[:-3] + "svg" in names)]
 
 
 @contextlib.contextmanager
