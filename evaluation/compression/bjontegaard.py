@@ -39,6 +39,19 @@ def bd_psnr(
     return _mean_difference(*_sorted(np.log10(rate), quality), *_sorted(np.log10(other_rate), other_quality), "rates")
 
 
+def at_rate(rate: Sequence[float], quality: Sequence[float], wanted: float) -> float:
+    """Quality of a curve at a rate, in the quality's unit.
+
+    Raises NoOverlap where the curve does not reach the rate, or as `bd_rate`.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    x, y = _sorted(np.log10(rate), quality)
+    if not x[0] <= np.log10(wanted) <= x[-1]:
+        raise NoOverlap(f"the curve does not reach {wanted:g} bits per pixel")
+    return float(PchipInterpolator(x, y)(np.log10(wanted)))
+
+
 def _sorted(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < LEAST_POINTS:
