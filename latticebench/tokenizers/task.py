@@ -51,6 +51,8 @@ class TokenizerTask:
     def initialize(self) -> None:
         """Lets the tokenizer look at centre crops of training images spread over the whole split."""
         tokenizer = self.model
+        if type(tokenizer).initialize is Tokenizer.initialize:
+            return
         side = tokenizer.image_size
         top, left = ((extent - side) // 2 for extent in self.images.shape[1:3])
         rows = np.linspace(0, len(self.images) - 1, min(len(self.images), INITIAL_IMAGES)).round().astype(int)

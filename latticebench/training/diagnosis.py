@@ -12,7 +12,8 @@ from latticebench.training.task import Losses, Task, modules
 
 
 def first_not_finite(task: Task, again: Callable[[], Losses]) -> str | None:
-    """Names the first layer whose output, or else the last whose gradient, is not finite; None where all are.
+    """Names the first layer whose output is not finite, or else the parameter nearest to the loss whose gradient is
+    not; None where all are finite.
 
     again: the forward pass of the bad step. It may move buffers: the training is over.
     """
@@ -23,12 +24,9 @@ def first_not_finite(task: Task, again: Callable[[], Losses]) -> str | None:
         losses = again()
     if found:
         return f"the output of {found[0] or 'the model'}"
-    losses["loss"].backward()
-    for name, top in modules(task).items():
-        for key, parameter in reversed(list(top.named_parameters())):
-            if parameter.grad is not None and not _finite(parameter.grad):
-                return f"the gradient of {f'{name}.{key}'.strip('.')}"
-    return None
+    with _watched_gradients(task, found):
+        losses["loss"].backward()
+    return f"the gradient of {found[0]}" if found else None
 
 
 @contextlib.contextmanager
@@ -41,6 +39,30 @@ def _watched(named: Iterable[tuple[str, nn.Module]], found: list[str]) -> Iterat
         return note
 
     handles = [module.register_forward_hook(hook(name)) for name, module in named]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _watched_gradients(task: Task, found: list[str]) -> Iterator[None]:
+    """The backward pass reaches parameters in its own order, from the loss on."""
+
+    def hook(name: str) -> Callable[[Tensor], None]:
+        def note(parameter: Tensor) -> None:
+            if not found and not _finite(parameter.grad):
+                found.append(name)
+
+        return note
+
+    handles = [
+        parameter.register_post_accumulate_grad_hook(hook(f"{name}.{key}".strip(".")))
+        for name, top in modules(task).items()
+        for key, parameter in top.named_parameters()
+        if parameter.requires_grad
+    ]
     try:
         yield
     finally:

@@ -171,7 +171,7 @@ def test_alignment_is_its_formula():
                 pair = F.cosine_similarity(z[b, i], z[b, j], dim=0) - F.cosine_similarity(f[b, i], f[b, j], dim=0)
                 total += max(0.0, abs(pair.item()) - 0.25) / 162
     value = loss(latents, images)
-    assert float(value) == pytest.approx(total, rel=1e-4)
+    assert value.item() == pytest.approx(total, rel=1e-4)
     assert torch.autograd.grad(value, latents)[0].abs().sum() > 0
     assert list(loss.state_dict()) == ["project.weight"]
 
