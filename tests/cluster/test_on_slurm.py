@@ -102,6 +102,7 @@ def test_cancelled_out_of_time_and_off_a_lost_node_it_ends_with_the_same_values(
             "training": {"steps": STEPS, "batch_size": 8, "learning_rate": 0.002, "warmup_steps": 2},
         },
         compression={"codecs": ["webp"]},
+        generators={},
         jobs={"gpus": 1, "runtime": 2},
     )
     local = snakemake(tmp_path / "local", config)

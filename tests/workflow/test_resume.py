@@ -22,7 +22,7 @@ def test_a_killed_run_ends_with_the_values_of_an_unbroken_one(tmp_path: Path) ->
     }
     # Long enough for a running checkpoint, which is written every five seconds, on any machine.
     values["tokenizer"]["training"]["steps"] = 2500
-    values["compression"] = {"codecs": ["webp"]}
+    values["compression"], values["generators"] = {"codecs": ["webp"]}, {}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(values))
 

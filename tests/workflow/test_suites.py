@@ -14,7 +14,7 @@ ENTRIES = {"identity": {"method": "identity"}, "fsq": {"method": "fsq", "paramet
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    values = yaml.safe_load(SMOKE.read_text()) | {"compression": {}}
+    values = yaml.safe_load(SMOKE.read_text()) | {"compression": {}, "generators": {}}
     values["suites"] = {
         "small": {"quantizers": {**ENTRIES, "lfq": values["quantizers"]["lfq"]}},
         "large": {"data": {"size": 64}, "quantizers": ENTRIES},

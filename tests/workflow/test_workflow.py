@@ -27,7 +27,7 @@ def test_only_the_changed_quantizer_would_run_again(tmp_path: Path) -> None:
         "lgq": {"method": "lgq", "parameters": {"dim": 8, "codebook_size": 64}},
         "fsq": {"method": "fsq", "parameters": {"levels": [8, 8]}},
     }
-    values["compression"] = {}
+    values["compression"], values["generators"] = {}, {}
     config_file = tmp_path / "config.yaml"
     config_file.write_text(yaml.safe_dump(values))
     outputs = plan(tmp_path, config_file)
