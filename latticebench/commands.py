@@ -15,7 +15,8 @@ import click
 from latticebench import locks
 from latticebench.errors import LatticebenchError
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OUT_OF_MEMORY_CURE = "smaller batches, fewer jobs at once or a larger machine, then run again: finished work is kept"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SCHEDULER = "LATTICEBENCH_SCHEDULER"
 """Environment variable with the process id of the scheduler that a job must not outlive."""
@@ -36,11 +37,18 @@ def end_with_scheduler() -> None:
         sys.exit(1)
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Whether it is Python's, numpy's or torch's word for no memory left."""
+    words = str(error)
+    return isinstance(error, MemoryError) or "can't allocate memory" in words or "out of memory" in words
+
+
 def run(command: click.Command, args: Sequence[str] | None = None, prog_name: str | None = None) -> NoReturn:
     """Runs a click command as a program: `if __name__ == "__main__": run(command)`.
 
     Exit codes: 0 done, 2 bad input (usage errors included), 3 missing weights or data, 1 anything else.
-    A LatticebenchError and a full disk end in one line `error: …` on stderr, any other exception in its traceback.
+    A LatticebenchError, a full disk and a lack of memory end in one line `error: …` on stderr, any other exception
+    in its traceback.
     """
     end_with_scheduler()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -51,6 +59,11 @@ def run(command: click.Command, args: Sequence[str] | None = None, prog_name: st
     except LatticebenchError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        click.echo(f"error: out of memory ({_OUT_OF_MEMORY_CURE}): {error}", err=True)
+        sys.exit(1)
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise

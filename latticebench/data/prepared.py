@@ -11,8 +11,11 @@ import numpy as np
 
 from latticebench.data.decoded import Decoded
 from latticebench.errors import BadInput, Missing
+from latticebench.files import sha256
 
 FORMAT = 1
+VERIFIED_BYTES = 2**30
+"""Arrays up to this size are compared with their hash whenever they are opened; larger ones when a run starts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ def load(path: str | Path) -> Prepared:
     """Opens a prepared folder. Raises Missing where it is unfinished and BadInput where files and manifest disagree."""
     path = Path(path)
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = json.loads((path / "manifest.json").read_bytes())
     except FileNotFoundError as error:
         raise Missing(
             f"{path} holds no manifest.json; make it with `python -m latticebench.data.prepare --config C --out {path}`"
@@ -92,6 +95,7 @@ def _split(path: Path, name: str, manifest: dict[str, Any]) -> Split:
     part = manifest["splits"][name]
     file, items_path = path / f"{name}.npy", path / f"{name}.items.npz"
     files = part.get("storage") == "manifest"
+    _verify(path, part["files"])
     try:
         with np.load(items_path, allow_pickle=False) as items:
             labels, groups = items["labels"], items["groups"]
@@ -107,3 +111,16 @@ def _split(path: Path, name: str, manifest: dict[str, Any]) -> Split:
     if list(images.shape) != part["content"]["shape"] or len(groups) != len(images):
         raise BadInput(f"{file}: shape {images.shape} differs from the manifest; delete the folder and prepare again")
     return Split(name, images, labels if manifest["classes"] else None, groups, part["sha256"], items_path)
+
+
+def _verify(path: Path, files: dict[str, str]) -> None:
+    """Raises BadInput where a file is not the one that was prepared, Missing where it is gone."""
+    for name, digest in files.items():
+        try:
+            changed = (path / name).stat().st_size <= VERIFIED_BYTES and sha256(path / name) != digest
+        except FileNotFoundError as error:
+            raise Missing(f"{error.filename} is missing; delete {path} and prepare again") from error
+        if changed:
+            raise BadInput(
+                f"{path / name} has changed since it was prepared; run again, or delete the folder and prepare again"
+            )

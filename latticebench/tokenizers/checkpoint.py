@@ -96,9 +96,12 @@ def load(path: str | Path, weights: Literal["raw", "ema"] = "raw") -> Tokenizer:
         options, quantizer, size = metadata["tokenizer"], dict(metadata["quantizer"]), metadata["image_size"]
         if weights == "ema" and "ema" not in metadata:
             raise Missing(f"{folder} has no moving average of its weights; train with tokenizer.training.ema above 0")
-        fingerprint = (metadata["ema"] if weights == "ema" else metadata)["fingerprint"]
+        facts = metadata["ema"] if weights == "ema" else metadata
+        fingerprint, digest = facts["fingerprint"], facts["weights_sha256"]
     except (ValueError, KeyError) as error:
         raise BadInput(f"{description} is damaged ({error}); delete {folder} and train again") from error
+    if sha256(file) != digest:
+        raise BadInput(f"{file} has changed since it was written; run again, or delete {folder} and train again")
     if "module" in quantizer:
         quantizer["module"] = str(_checked_module(folder, quantizer, description))
         del quantizer["module_sha256"]

@@ -82,7 +82,7 @@ def test_manifest_holds_no_machine_paths(bundled):
     assert str(bundled.path.parent) not in (bundled.path / "manifest.json").read_text()
 
 
-def test_verify_finds_a_changed_pixel(bundled, tmp_path):
+def test_a_changed_pixel_is_found(bundled, tmp_path, monkeypatch):
     for file in bundled.path.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     copy = prepared.load(tmp_path)
@@ -92,6 +92,9 @@ def test_verify_finds_a_changed_pixel(bundled, tmp_path):
         byte = file.read(1)[0]
         file.seek(5000)
         file.write(bytes([byte ^ 1]))
+    with pytest.raises(BadInput, match=r"eval\.npy has changed"):
+        prepared.load(tmp_path)
+    monkeypatch.setattr(prepared, "VERIFIED_BYTES", 0)
     with pytest.raises(BadInput, match="differ"):
         prepared.load(tmp_path).eval.verify(copy.manifest["splits"]["eval"]["content"])
 

@@ -4,7 +4,16 @@ import signal
 import sys
 from pathlib import Path
 
-from latticebench import configuration, joblist, launch, locks, order, slurm, warm
+from latticebench import (
+    configuration,
+    integrity,
+    joblist,
+    launch,
+    locks,
+    order,
+    slurm,
+    warm,
+)
 from latticebench.commands import SCHEDULER
 from latticebench.configuration import parse_seeds
 from latticebench.errors import LatticebenchError
@@ -23,6 +32,10 @@ except LatticebenchError as error:
     raise WorkflowError(str(error))
 
 ROOT = f"results/{CONFIG.name}"
+# Before Snakemake looks at what is there: damaged files are set aside, so that it makes them again.
+if workflow.is_main_process:
+    for line in integrity.sweep(ROOT):
+        print(f"warning: {line}", file=sys.stderr)
 DATA = f"{ROOT}/data/{CONFIG.data_hash}"  # the top level's; subjects of suites may have others
 JOBS = CONFIG.values["jobs"]
 # The interpreter that runs Snakemake runs the jobs, whatever the shell's PATH says. `exec` makes the

@@ -1,0 +1,96 @@
+"""Damage in a results folder, found before a run and set aside, so that the run makes it again.
+
+Every job ends with a manifest of the files that it made and their sha256. A run that starts compares them: a file
+that is gone, cut short or changed is renamed to `<name>.damaged`, and so is its manifest, which makes the job due
+again. A file whose size, times and inode are those of its last comparison is not read again.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from latticebench import locks
+from latticebench.errors import BadInput
+from latticebench.files import sha256, write_json
+
+log = logging.getLogger(__name__)
+
+SEEN = ".verified.json"
+"""What was compared before, in the results folder: path -> [size, times, inode, sha256]."""
+DAMAGED = ".damaged"
+
+
+def sweep(root: str | Path) -> list[str]:
+    """Sets aside what is damaged below a results folder. Returns a line for each such file, none where all is well.
+
+    Does nothing while another run holds the folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        return []
+    try:
+        with locks.hold(root / ".lock", str(root)):
+            return _sweep(root)
+    except (BadInput, OSError) as error:  # in use, or on a disk that only reads: the run itself says so
+        log.debug("%s is not checked: %s", root, error)
+        return []
+
+
+def _sweep(root: Path) -> list[str]:
+    seen = _seen(root)
+    kept: dict[str, list[Any]] = {}
+    lines = []
+    for manifest in _manifests(root):
+        bad = list(_bad(root, manifest, seen, kept))
+        if not bad:
+            continue
+        for path, reason in bad:
+            lines.append(f"{path} {reason}; it is made again")
+            if path.exists():
+                path.replace(path.with_name(path.name + DAMAGED))
+        if manifest.exists():
+            manifest.replace(manifest.with_name(manifest.name + DAMAGED))
+    if kept != seen:
+        write_json(root / SEEN, kept)
+    return lines
+
+
+def _manifests(root: Path) -> list[Path]:
+    return sorted([*root.glob("data/*/manifest.json"), *root.rglob("made*.json")])
+
+
+def _bad(
+    root: Path, manifest: Path, seen: dict[str, list[Any]], kept: dict[str, list[Any]]
+) -> Iterator[tuple[Path, str]]:
+    """The damaged files of a manifest with what is wrong."""
+    try:
+        values = json.loads(manifest.read_bytes())
+        files = dict(values.get("files", {}))
+        for split in values.get("splits", {}).values():
+            files |= split["files"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        yield manifest, "is damaged"
+        return
+    for name, digest in files.items():
+        path = manifest.parent / name
+        try:
+            stat = path.stat()
+        except OSError:
+            yield path, "is gone"
+            continue
+        key = str(path.resolve().relative_to(root.resolve()))
+        signs = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, digest]
+        if seen.get(key) != signs and sha256(path) != digest:
+            yield path, "has changed since it was made"
+            continue
+        kept[key] = signs
+
+
+def _seen(root: Path) -> dict[str, list[Any]]:
+    try:
+        values = json.loads((root / SEEN).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,95 @@
+"""Damaged results are set aside before a run, and nothing else is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from latticebench import integrity, locks
+from latticebench.files import sha256, write_json
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A results folder with prepared data and a job's manifest whose files lie beside and elsewhere."""
+    folder = tmp_path / "results"
+    files = ["data/abc/train.npy", "records/x/seed0/cost.json", "pictures/x/seed0.npz"]
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    write_json(
+        folder / "data/abc/manifest.json", {"splits": {"train": {"files": {"train.npy": sha256(folder / files[0])}}}}
+    )
+    write_json(
+        folder / "records/x/made-0.json",
+        {
+            "files": {
+                "seed0/cost.json": sha256(folder / files[1]),
+                "../../pictures/x/seed0.npz": sha256(folder / files[2]),
+            }
+        },
+    )
+    assert integrity.sweep(folder) == []
+    return folder
+
+
+def there(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.name[0] != "."}
+
+
+def test_what_is_whole_stays_and_is_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = there(root)
+    monkeypatch.setattr(integrity, "sha256", lambda path: pytest.fail(f"{path} was read again"))
+    assert integrity.sweep(root) == []
+    assert there(root) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "manifest"),
+    [
+        ("data/abc/train.npy", "data/abc/manifest.json"),
+        ("records/x/seed0/cost.json", "records/x/made-0.json"),
+        ("pictures/x/seed0.npz", "records/x/made-0.json"),
+        ("records/x/made-0.json", "records/x/made-0.json"),
+    ],
+)
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_damaged_file_and_its_manifest_are_set_aside(root: Path, file: str, manifest: str, cut: bool) -> None:
+    before, path = there(root), root / file
+    text, stat = path.read_bytes(), path.stat()
+    path.write_bytes(text[: len(text) // 2] if cut else b"\xff" + text[1:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    lines = integrity.sweep(root)
+    assert len(lines) == 1 and file in lines[0] and "made again" in lines[0]
+    gone = {file, manifest}
+    assert there(root) == before - gone | {name + integrity.DAMAGED for name in gone}
+    assert integrity.sweep(root) == []
+
+
+def test_a_lost_file_makes_its_job_due(root: Path) -> None:
+    (root / "pictures/x/seed0.npz").unlink()
+    assert "is gone" in integrity.sweep(root)[0]
+    assert not (root / "records/x/made-0.json").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"files": 3}', '{"splits": {"train": {}}}', "\xff", "[" * 100_000])
+def test_a_manifest_that_makes_no_sense_is_set_aside(root: Path, text: str) -> None:
+    (root / "records/x/made-0.json").write_text(text)
+    assert "is damaged" in integrity.sweep(root)[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"records/x/seed0/cost.json": 1}'])
+def test_damaged_notes_cost_a_second_look_only(root: Path, text: str) -> None:
+    (root / integrity.SEEN).write_text(text)
+    before = there(root)
+    assert integrity.sweep(root) == []
+    assert there(root) == before
+
+
+def test_a_folder_in_use_or_absent_is_left_alone(root: Path) -> None:
+    (root / "pictures/x/seed0.npz").unlink()
+    before = there(root)
+    with locks.hold(root / ".lock", "the folder"):
+        assert integrity.sweep(root) == []
+    assert there(root) == before
+    assert integrity.sweep(root / "nowhere") == [] and not (root / "nowhere").exists()
