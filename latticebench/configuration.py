@@ -21,6 +21,9 @@ MAIN_SUITE = "main"
 SUITE_SECTIONS = ("data", "tokenizer", "generation")
 """Sections that a suite may override."""
 
+AVERAGED = "-averaged"
+"""Ends the name of an entry's second subject, the moving average of its weights."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
@@ -42,6 +45,14 @@ class Subject:
     def data_hash(self) -> str:
         """hash8 of everything that the prepared data depends on; names its folder."""
         return hash8({"data": self.spec["data"], "seed": self.spec["seed"]})
+
+    @property
+    def trained(self) -> "Subject":
+        """The subject whose training makes the weights: itself, or what this one is the moving average of."""
+        if "weights" not in self.spec:
+            return self
+        spec = {key: value for key, value in self.spec.items() if key != "weights"}
+        return Subject(self.name.removesuffix(AVERAGED), spec, self.seeds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +194,9 @@ class Configuration:
                 spec |= {"released": entry["released"], "tokenizer": {}}
             seeds = 1 if "released" in entry else entry.get("seeds", self.values["seeds"])
             result.append(Subject(name, spec, tuple(range(seeds))))
+            if "released" not in entry and tokenizer["training"]["ema"]:
+                # Judged beside the raw weights, as a row of its own.
+                result.append(Subject(name + AVERAGED, {**spec, "weights": "ema"}, tuple(range(seeds))))
         return result
 
 
@@ -248,6 +262,8 @@ def from_values(values: Any, path: Path, methods: bool = True) -> Configuration:
         raise BadInput(f"{path}: {explain(error)}")
     if "quantizers" not in values and "suites" not in values:
         raise BadInput(f"{path}: the file needs `quantizers:`, or `suites:` with quantizers of their own")
+    if values["generators"] and "quantizers" not in values:
+        raise BadInput(f"{path}: generators need quantizers beside them; put them into the suite that has those")
     if "quantizers" in values and methods:
         _check_entries(validator, path, "", values)
     for name, suite in values.get("suites", {}).items():
