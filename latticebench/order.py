@@ -8,10 +8,15 @@ import dataclasses
 import math
 from typing import Any
 
+from latticebench import generator_entries
 from latticebench.configuration import Configuration, Subject
 
 _STRUCTURED = ("leech", "leech-published")
 """Their search does not compare a token with every code."""
+
+
+_GENERATION = 50
+"""Tokens, training and samples of a generator."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,5 +45,8 @@ def priority(config: Configuration, subject: Subject, stage: str, seeds: int) ->
     stage: training, judging or coding.
     """
     estimate = work(config, subject)
-    waiting = max(estimate.judging, estimate.coding) if stage == "training" else 0
+    waiting = 0.0
+    if stage == "training":
+        modelled = any(generator_entries.tokenizer_of(entry).id == subject.id for entry in config.generators())
+        waiting = max(estimate.judging, estimate.coding, _GENERATION * modelled)
     return math.ceil(seeds * (getattr(estimate, stage) + waiting))

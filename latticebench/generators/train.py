@@ -26,7 +26,13 @@ FILES = ("generator.json", "log.parquet", "model.safetensors")
 @click.option("--threads", type=int, help="CPU threads; default: OMP_NUM_THREADS, else all cores.")
 @click.option("--device", help="cpu or cuda; default: cuda where there is one.")
 @click.option(
-    "--checkpoint-seconds", type=float, default=5.0, show_default=True, help="Least time between checkpoints."
+    "--checkpoint-seconds",
+    type=float,
+    default=5.0,
+    show_default=True,
+    envvar="LATTICEBENCH_CHECKPOINT_SECONDS",
+    show_envvar=True,
+    help="Least time between checkpoints.",
 )
 @click.option("--checkpoint-steps", type=int, help="Also write one every so many steps.")
 def command(

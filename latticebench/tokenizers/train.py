@@ -36,7 +36,13 @@ AVERAGED = "ema.safetensors"
 @click.option("--threads", type=int, help="CPU threads; default: OMP_NUM_THREADS, else all cores.")
 @click.option("--device", help="cpu or cuda; default: cuda where there is one.")
 @click.option(
-    "--checkpoint-seconds", type=float, default=5.0, show_default=True, help="Least time between checkpoints."
+    "--checkpoint-seconds",
+    type=float,
+    default=5.0,
+    show_default=True,
+    envvar="LATTICEBENCH_CHECKPOINT_SECONDS",
+    show_envvar=True,
+    help="Least time between checkpoints.",
 )
 @click.option("--checkpoint-steps", type=int, help="Also write one every so many steps.")
 def command(
@@ -73,7 +79,9 @@ def command(
 
 
 def files_of(subject: Subject) -> tuple[str, ...]:
-    """What a finished seed of the subject holds."""
+    """What a finished seed of the subject holds; a moving average that is judged by itself has no log of its own."""
+    if subject.trained.id != subject.id:
+        return FILES[1:]
     return (*FILES, AVERAGED) if subject.spec["tokenizer"]["training"]["ema"] else FILES
 
 
@@ -98,7 +106,7 @@ def train_seed(
     """Trains one seed unless it is finished, and returns its folder `tokenizers/<id>/seed<k>` below `out`."""
     import torch
 
-    from latticebench.tokenizers import build, checkpoint
+    from latticebench.tokenizers import average, build, checkpoint
     from latticebench.tokenizers.base import trainable_parameters
     from latticebench.tokenizers.losses.objective import Objective
     from latticebench.tokenizers.losses.options import Options as LossOptions
@@ -112,6 +120,11 @@ def train_seed(
     _check_data(spec, data)
     if _finished(final, data, files_of(subject)):
         log.info("%s seed %d is finished", subject.id, seed)
+        return final
+    if subject.trained.id != subject.id:
+        if distributed.first():
+            average.write(subject, out / "tokenizers" / subject.trained.id / f"seed{seed}", final)
+        distributed.wait()
         return final
     running = out / "running" / subject.id / f"seed{seed}"
     if distributed.first():
