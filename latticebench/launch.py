@@ -57,7 +57,7 @@ def plan(
     if nodes > 1 and "SLURM_JOB_ID" not in env:
         raise LatticebenchError(f"jobs.nodes is {nodes}: several nodes need SLURM; set it to 1 for this machine")
     if nodes > 1 and "SLURM_STEP_ID" not in env:
-        return _srun(devices, nodes, module, arguments, env), env
+        return _srun(gpus, nodes, module, arguments, env), env
     if "OMP_NUM_THREADS" in env:  # the job's; its processes share them
         env["OMP_NUM_THREADS"] = str(max(1, int(env["OMP_NUM_THREADS"]) // devices))
     meeting = ["--standalone"] if nodes == 1 else _meeting(nodes, env)
@@ -68,13 +68,14 @@ def plan(
     ], env
 
 
-def _srun(devices: int, nodes: int, module: str, arguments: tuple[str, ...], env: Mapping[str, str]) -> list[str]:
+def _srun(gpus: int, nodes: int, module: str, arguments: tuple[str, ...], env: Mapping[str, str]) -> list[str]:
     """One task a node, each this command again."""
     return [
-        *("srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--gpus-per-node={devices}"),
-        *(f"--cpus-per-task={env.get('OMP_NUM_THREADS', '1')}", "--cpu-bind=quiet"),
+        *("srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"),
+        *([f"--gpus-per-node={gpus}"] if gpus else []),
+        *(f"--cpus-per-task={env.get('OMP_NUM_THREADS', '1')}"),
         *("--kill-on-bad-exit=0", f"--wait={SECONDS_TO_END}"),
-        *(sys.executable, "-m", "latticebench.launch", f"--gpus={devices}", f"--nodes={nodes}", module, *arguments),
+        *(sys.executable, "-m", "latticebench.launch", f"--gpus={gpus}", f"--nodes={nodes}", module, *arguments),
     ]
 
 

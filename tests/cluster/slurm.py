@@ -180,8 +180,14 @@ def devices() -> dict[str, list[str]]:
             continue
         number = re.search(r"JobId=(\d+)", text)[1]
         places = re.findall(r"Nodes=(\S+) .*?GRES=gpu(?::\w+)?:\d+\(IDX:([\d,-]+)\)", text)
-        held[number] = [f"{node}/{index}" for node, indices in places for index in _expand(indices)]
+        held[number] = [
+            f"{node}/{index}" for nodes, indices in places for node in _nodes(nodes) for index in _expand(indices)
+        ]
     return held
+
+
+def _nodes(names: str) -> list[str]:
+    return [node for node in NODES if node == names or "[" in names]  # two at most: node[1-2] is both
 
 
 def _expand(indices: str) -> list[int]:
