@@ -99,9 +99,11 @@ class Codes:
         tokens = []
         for start in range(0, batch, at_once):
             rows = slice(start, min(batch, start + at_once))
-            logits = head(features[:batch][rows]) / temperature
+            logits = head(features[:batch][rows])
             if strength is not None:
-                logits = sampling.guided(logits, head(features[batch:][rows]) / temperature, strength)
+                logits = sampling.guided(logits / temperature, head(features[batch:][rows]) / temperature, strength)
+            elif temperature != 1:
+                logits = logits / temperature
             tokens.append(self.draw(logits, top_k, top_p, uniforms[rows]))
         return torch.cat(tokens)
 
@@ -124,19 +126,3 @@ class Codes:
             every = torch.arange(self.quantizer.codebook_size, device=device)
             self._columns = self.quantizer.to_digits(every) + starts
         return self._columns
-
-
-def check_classes(classes: int, class_ids: Tensor | None) -> None:
-    """Raises BadInput where a model of `classes` classes is to be trained on labels (N,) that are fewer or others."""
-    if not classes:
-        return
-    if class_ids is None:
-        raise BadInput(f"a model of {classes} classes needs labels, and the tokens have none")
-    labels = int(class_ids.max()) + 1 if len(class_ids) else 0
-    if labels > classes or int(class_ids.min()) < 0:
-        raise BadInput(
-            f"the tokens' labels run from {int(class_ids.min())} to {labels - 1}, the model has {classes} classes"
-        )
-    present = len(class_ids.unique())
-    if present < classes:
-        raise BadInput(f"a model of {classes} classes would be trained on tokens of {present} classes; lower `classes`")

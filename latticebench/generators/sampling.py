@@ -92,10 +92,12 @@ def pick(logits: Tensor, top_k: int, top_p: float, uniforms: Uniforms) -> Tensor
     if not 0 < top_k < logits.shape[-1] // 2:
         return draw(filtered(logits, top_k, top_p), uniforms)
     least = logits.topk(top_k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
-    kept = int((logits >= least).sum(dim=-1).max())
-    codes = logits.topk(kept, dim=-1, sorted=False).indices.sort(dim=-1).values
-    values = logits.gather(-1, codes)
-    values = values.masked_fill(values < least, -torch.inf)
+    kept = logits >= least
+    counts = kept.sum(dim=-1)
+    if int(counts.min()) != int(counts.max()):  # ties with the k-th largest
+        return draw(filtered(logits, top_k, top_p), uniforms)
+    codes = kept.nonzero()[:, -1].view(*logits.shape[:-1], -1)
+    values = logits[kept].view_as(codes)
     return codes.gather(-1, draw(filtered(values, 0, top_p), uniforms)[..., None])[..., 0]
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from latticebench.errors import BadInput
 from latticebench.generators import heads, sampling
-from latticebench.generators.codes import Codes, check_classes
+from latticebench.generators.codes import Codes
 from latticebench.quantizers import create
 
 
@@ -213,17 +213,6 @@ def test_a_head_starts_from_the_frequencies():
 def test_heads_that_do_not_fit(method, parameters, sizes, message):
     with pytest.raises(BadInput, match=message):
         Codes(create(method, **parameters), sizes)
-
-
-def test_classes_and_labels():
-    check_classes(3, torch.tensor([0, 1, 2, 2]))
-    check_classes(0, None)
-    with pytest.raises(BadInput, match="of 2 classes"):
-        check_classes(3, torch.tensor([0, 1]))
-    with pytest.raises(BadInput, match="0 to 3"):
-        check_classes(3, torch.tensor([0, 3]))
-    with pytest.raises(BadInput, match="have none"):
-        check_classes(3, None)
 
 
 # Draws ------------------------------------------------------------------------------------------------
