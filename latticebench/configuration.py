@@ -37,11 +37,7 @@ class Subject:
     spec: dict[str, Any]
     seeds: tuple[int, ...]
 
-<<<<<<< Updated upstream
     @functools.cached_property
-=======
-    @functools.cached_property  # a workflow of hundreds of jobs asks for it a thousand times
->>>>>>> Stashed changes
     def id(self) -> str:
         return f"{self.name}-{hash8(self.spec)}"
 

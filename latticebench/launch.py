@@ -26,7 +26,7 @@ SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 SECONDS_TO_END = 300
 """Time that processes have for a checkpoint after a signal, and other nodes once the first one has ended."""
 
-DISTRIBUTED = ("latticebench.tokenizers.train",)
+DISTRIBUTED = ("latticebench.tokenizers.train", "latticebench.generators.train")
 """Modules that know that they are one of several processes; any other is started once, whatever the job holds."""
 
 
@@ -73,8 +73,7 @@ def _srun(gpus: int, nodes: int, module: str, arguments: tuple[str, ...], env: M
     return [
         *("srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"),
         *([f"--gpus-per-node={gpus}"] if gpus else []),
-        *(f"--cpus-per-task={env.get('OMP_NUM_THREADS', '1')}"),
-        *("--kill-on-bad-exit=0", f"--wait={SECONDS_TO_END}"),
+        *(f"--cpus-per-task={env.get('OMP_NUM_THREADS', '1')}", "--kill-on-bad-exit=0", f"--wait={SECONDS_TO_END}"),
         *(sys.executable, "-m", "latticebench.launch", f"--gpus={gpus}", f"--nodes={nodes}", module, *arguments),
     ]
 
