@@ -8,9 +8,9 @@ from latticebench.generators.build import Generator
 from latticebench.generators.roles import roles
 from latticebench.generators.tokens import TokenSplit
 from latticebench.training import sampling
-from latticebench.training.loop import WHOLE, Losses, Optimizer, Part
 from latticebench.training.optimizers import groups
 from latticebench.training.options import Options
+from latticebench.training.task import WHOLE, Losses, Optimizer, Part
 
 FIRST_TOKENS = 2**22
 """Training tokens whose frequencies the head starts from, at most."""
@@ -45,7 +45,7 @@ class GeneratorTask:
 
     def losses(self, step: int, progress: float, part: Part = WHOLE) -> Losses:
         """A batch, or a part of one. Nats a token: `loss`, `cross_entropy` (of each scale too) and |log Z|."""
-        if step in self.snapshots and part.index == 0:
+        if step in self.snapshots and part.index == 0:  # the first process's first part
             self.keep(step)
         size = self.options["batch_size"]
         rows = part.rows(size)

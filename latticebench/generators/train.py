@@ -1,5 +1,9 @@
-"""python -m latticebench.generators.train: trains one seed of a generator on extracted tokens."""
+"""python -m latticebench.generators.train: trains one seed of a generator on extracted tokens.
 
+In one process, or in several that torchrun starts and that share each batch (`latticebench.training.distributed`).
+"""
+
+import contextlib
 import logging
 import os
 import shutil
@@ -48,12 +52,18 @@ def command(
     """Trains a generator. A finished one is kept, an interrupted one goes on where it was."""
     import torch
 
+    from latticebench.training import distributed
+
     if threads is not None:
         torch.set_num_threads(threads)
     config = configuration.load(config_path)
     chosen = generator_entries.training_of(find(config, generator))
-    with locks.hold(out / "running" / chosen.id / f"seed{seed}.lock", f"the training {chosen.id} seed {seed}"):
-        folder = train(chosen, seed, out, device, checkpoint_seconds, checkpoint_steps)
+    lock, what = out / "running" / chosen.id / f"seed{seed}.lock", f"the training {chosen.id} seed {seed}"
+    with distributed.joined():
+        with locks.hold(lock, what) if distributed.first() else contextlib.nullcontext():
+            folder = train(chosen, seed, out, device, checkpoint_seconds, checkpoint_steps)
+        if not distributed.first():
+            return
     names = sorted({*FILES, *(path.name for path in folder.glob("snapshot-*.safetensors"))})
     write_json(
         folder.parent / f"made-{seed}.json", {"files": {f"{folder.name}/{n}": sha256(folder / n) for n in names}}
@@ -87,8 +97,8 @@ def train(
     from latticebench.generators import tokens as token_files
     from latticebench.generators.task import GeneratorTask
     from latticebench.tokenizers.base import trainable_parameters
+    from latticebench.training import distributed, loop, starts
     from latticebench.training import log as training_log
-    from latticebench.training import loop, starts
     from latticebench.training.options import Options
 
     final = out / "generators" / chosen.id / f"seed{seed}"
@@ -114,17 +124,21 @@ def train(
     name = f"{chosen.name} seed {seed}"
     task = GeneratorTask(name, model, tokens.train, options["training"], options["model"]["class_drop"], root, keep)
     running = out / "running" / chosen.id / f"seed{seed}"
-    starts.note(running.with_suffix(".starts"), processes=1)
+    if distributed.first():
+        starts.note(running.with_suffix(".starts"), distributed.size())
     identity = {"specification": hash8(chosen.spec), "tokens": tokens.identity(), "seed": str(seed)}
     diverged, resumed = None, None
     try:
         result = loop.train(task, recipe, loop.Saving(running, checkpoint_seconds, checkpoint_steps), identity)
         rows, seconds, resumed = result.rows, result.seconds, result.resumed_from
-    except loop.Diverged as error:
+    except loop.NotFinite as error:
         if options["training"]["divergence"] == "error" or not error.rows:
             raise
         log.warning("%s", error)
-        rows, seconds, diverged = error.rows, error.seconds, error.step
+        rows, seconds, diverged = error.rows, error.rows[-1]["seconds"], error.step
+    if not distributed.first():
+        distributed.wait()
+        return final
     training_log.write(rows, final / "log.parquet")
     metadata: dict[str, Any] = {
         "generator": chosen.id,
@@ -141,6 +155,7 @@ def train(
     }
     checkpoint.save(model, final, options, tokens.classes, metadata)
     shutil.rmtree(running, ignore_errors=True)
+    distributed.wait()
     return final
 
 

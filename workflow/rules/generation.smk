@@ -89,15 +89,15 @@ rule generator:
     log:
         f"{ROOT}/logs/generators/{{training}}-{{seed}}.log",
     priority: 50
-    threads: JOBS["threads"]
+    threads: JOBS["threads"] * max(JOBS["gpus"], 1)
     resources:
-        gpu=min(JOBS["gpus"], 1),
+        **launch.resources(JOBS),
         mem_mb=JOBS["mem_mb"],
         runtime=JOBS["runtime"],
     message:
         "Generator {wildcards.training}, seed {wildcards.seed}"
     shell:
-        "{RUN} latticebench.generators.train --config {CONFIG_FILE} --generator {wildcards.training}"
+        "{RUN} {LAUNCH}latticebench.generators.train --config {CONFIG_FILE} --generator {wildcards.training}"
         " --seed {wildcards.seed} --out {ROOT} > {log} 2>&1"
 
 
