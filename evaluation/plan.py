@@ -135,7 +135,7 @@ def measured(config: Configuration, subjects: Iterable[Subject], each: bool) -> 
     """Rates by key, and why others could not be had. each: of every subject, else of one for each recipe."""
     from tqdm import tqdm
 
-    chosen = {recipe(subject, each): subject for subject in reversed(list(subjects)) if "released" not in subject.spec}
+    chosen = {recipe(subject, each): subject for subject in reversed(list(subjects)) if _trains(subject)}
     rates: dict[str, Rate] = {}
     reasons: dict[str, str] = {}
     for key, subject in tqdm(reversed(chosen.items()), total=len(chosen), desc="measuring", unit="recipe"):
@@ -223,6 +223,11 @@ def plan(
     )
 
 
+def _trains(subject: Subject) -> bool:
+    """Whether the subject is trained: not where its weights are released, or another's moving average."""
+    return "released" not in subject.spec and subject.trained.id == subject.id
+
+
 def _rate(subject: Subject, rates: Mapping[str, Rate]) -> Rate | None:
     return rates.get(recipe(subject, whole=True)) or rates.get(recipe(subject))
 
@@ -241,6 +246,8 @@ def _row(
     row = Row(suite.name, subject.name, subject.id, subject.seeds, None, None, None, "", targets)
     if "released" in subject.spec:
         return dataclasses.replace(row, hours=0.0, reason="released weights, nothing to train")
+    if not _trains(subject):
+        return dataclasses.replace(row, hours=0.0, reason=f"the moving average of {subject.trained.name}'s weights")
     rate = _rate(subject, rates)
     if rate is None:
         why = reasons.get(recipe(subject, whole=True)) or reasons.get(recipe(subject)) or "no rate: add --measure"

@@ -174,3 +174,25 @@ def test_bad_seeds(text):
 def test_seeds():
     assert train.parse_seeds("3") == [3]
     assert train.parse_seeds("0-2") == [0, 1, 2]
+
+
+def test_a_moving_average_is_a_subject_of_its_own(project, tmp_path):
+    config, data = project
+    values = {
+        **config.values,
+        "tokenizer": {**config.values["tokenizer"], "training": {**helpers.TRAINING, "ema": 0.9}},
+    }
+    averaging = configuration.from_values(values, config.path)
+    raw, averaged = averaging.subject("mine"), averaging.subject("mine-averaged")
+    assert averaged.trained.id == raw.id and raw.trained is raw
+    assert {s.name for s in config.subjects()} == {"fsq", "random", "mine"}  # one each where nothing is averaged
+    with pytest.raises(Missing, match="not a finished tokenizer"):
+        train.train_seed(averaging, averaged, 0, data, tmp_path, "cpu")
+    folders = [train.train_seed(averaging, subject, 0, data, tmp_path, "cpu") for subject in (raw, averaged)]
+    assert sorted(path.name for path in folders[0].iterdir()) == sorted((*train.FILES, train.AVERAGED))
+    assert sorted(path.name for path in folders[1].iterdir()) == ["model.safetensors", "tokenizer.json"]
+    expected, made = tokenizers.load(folders[0], weights="ema"), tokenizers.load(folders[1])
+    for key, value in expected.state_dict().items():
+        assert torch.equal(made.state_dict()[key], value), key
+    assert made.metadata["subject"] == averaged.id and made.metadata["averaged_from"] == raw.id
+    assert not torch.equal(made.decoder.head.weight, tokenizers.load(folders[0]).decoder.head.weight)

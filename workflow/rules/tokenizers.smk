@@ -1,8 +1,20 @@
+def trained_first(wildcards):
+    """The training whose moving average this subject is, or nothing."""
+    subject = CONFIG.subject(wildcards.subject)
+    own = subject.trained.id == subject.id
+    return (
+        []
+        if own
+        else f"{ROOT}/tokenizers/{subject.trained.id}/made-{wildcards.seeds}.json"
+    )
+
+
 # A job's declared output is the manifest of the checkpoints it made: Snakemake deletes declared
 # outputs of interrupted jobs, and a finished seed must survive the failure of the next one.
 rule tokenizer:
     input:
         lambda wildcards: f"{data_of(wildcards)}/manifest.json",
+        trained_first,
     output:
         f"{ROOT}/tokenizers/{{subject}}/made-{{seeds}}.json",
     log:
