@@ -63,6 +63,8 @@ def _drawn(results: Results, folder: Path, entries: Iterable[figures.Plan]) -> d
 def build(configuration: Configuration, root: str | Path) -> Made:
     """Writes ROOT/tables, ROOT/figures and the site ROOT/report from what ROOT holds."""
     root = Path(root)
+    for folder in ("tables", "figures"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
     results = load(configuration, root)
     shared = {"geometry": tables.geometry(results)}
     views = []
@@ -85,5 +87,5 @@ def build(configuration: Configuration, root: str | Path) -> Made:
 def _remove_others(folders: tuple[Path, ...], names: set[str]) -> None:
     """Removes tables and figures that this configuration no longer makes: they would be taken for its own."""
     for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir()):
-        if path.is_file() and path.name.partition(".")[0] not in names:
+        if path.is_file() and not path.name.startswith(".") and path.name.partition(".")[0] not in names:
             path.unlink()

@@ -20,13 +20,13 @@ class Difference:
     how: str
 
 
-def difference(a: Entry, b: Entry, key: str) -> Difference | None:
-    """a − b of a metric of the reconstruction suite; None where one of the two has no number.
+def difference(a: Entry, b: Entry, key: str, suite: str = "reconstruction") -> Difference | None:
+    """a − b of a metric of a suite of records; None where one of the two has no number.
 
     With per-image values: a paired t interval on the same images, clustered by scene. Without: real only if the two
     sampling intervals don't overlap, which is stricter.
     """
-    ours, theirs = a.cell(key, ("reconstruction",)), b.cell(key, ("reconstruction",))
+    ours, theirs = a.cell(key, (suite,)), b.cell(key, (suite,))
     if ours is None or theirs is None or ours.value is None or theirs.value is None:
         return None
     signs = {
@@ -35,8 +35,8 @@ def difference(a: Entry, b: Entry, key: str) -> Difference | None:
         for y in theirs.sources
         if x.record.values[key].value is not None and y.record.values[key].value is not None
     }
-    mine, others = _samples(a, key), _samples(b, key)
-    if mine is not None and others is not None and len(mine[0]) == len(others[0]) and mine[1] == others[1]:
+    mine, others = _samples(a, key, suite), _samples(b, key, suite)
+    if mine is not None and others is not None and len(mine[0]) == len(others[0]) and mine[1:] == others[1:]:
         result = paired(mine[0], others[0], mine[1] or None)
         low, high = (result.interval.low, result.interval.high) if result.interval else (None, None)
         return Difference(result.difference, low, high, result.real and len(signs) == 1, "paired on the same images")
@@ -44,15 +44,17 @@ def difference(a: Entry, b: Entry, key: str) -> Difference | None:
     return Difference(ours.value - theirs.value, None, None, apart and len(signs) == 1, "sampling intervals")
 
 
-def _samples(entry: Entry, key: str) -> tuple[list[float], list[int]] | None:
-    """Per-image values, averaged over seeds, and the scenes; None where a record lacks one."""
-    found = [source.record for source in entry.sources.get("reconstruction", ())]
+def _samples(entry: Entry, key: str, suite: str) -> tuple[list[float], list[int], str] | None:
+    """Per-image values, averaged over seeds, the scenes and the images' hash; None where a record lacks one."""
+    found = [source.record for source in entry.sources.get(suite, ())]
     columns = [record.samples.get(key) for record in found]
     if not columns or any(not column or None in column for column in columns):
         return None
-    if len({len(column) for column in columns}) > 1 or len({tuple(record.groups) for record in found}) > 1:
+    images = {(tuple(record.groups), record.dataset.sha256 if record.dataset else "") for record in found}
+    if len({len(column) for column in columns}) > 1 or len(images) > 1:
         return None
-    return [sum(values) / len(values) for values in zip(*columns, strict=True)], found[0].groups
+    (groups, sha256) = images.pop()
+    return [sum(values) / len(values) for values in zip(*columns, strict=True)], list(groups), sha256
 
 
 def best(entries: list[Entry], key: str, better: str) -> str | None:

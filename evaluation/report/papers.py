@@ -349,7 +349,9 @@ def frequency_ratio(entry: Entry) -> Cell | None:
             ratios.append(top / low)
     value = statistics.fmean(ratios) if ratios else None
     sd = statistics.stdev(ratios) if len(ratios) > 1 else None
-    return Cell(RATIO, value, None, None, sd, len(ratios), most.protocol, most.reason, False, most.sources)
+    return Cell(
+        RATIO, value, None, None, sd, len(ratios), most.protocol, most.reason, False, most.sources, "max_frequency"
+    )
 
 
 def _quantizers(results: Results, keys: tuple[str, ...]) -> list[Match]:
@@ -370,7 +372,7 @@ def _coded(entry: Entry) -> Match | None:
     if not measured:
         return None
     best = min(measured, key=lambda cell: cell.value or 0.0)
-    cells = {"bpp": dataclasses.replace(best, metric=METRICS["bpp"])}
+    cells = {"bpp": dataclasses.replace(best, metric=METRICS["bpp"], record_key=best.metric.key)}
     for key, suites in (("nominal_bpp", SUITES), ("psnr", ("compression",)), ("ms_ssim", ("compression",))):
         cell = entry.cell(key, suites)
         if cell is not None:
@@ -395,7 +397,17 @@ def _codec(source: Source, rate: float) -> Match:
         if key in arrays:
             protocol = source.record.values[f"{key}_points"].protocol
             cells[key] = Cell(
-                metric(key), float(arrays[key][point]), None, None, None, 1, protocol, None, False, (source,)
+                metric(key),
+                float(arrays[key][point]),
+                None,
+                None,
+                None,
+                1,
+                protocol,
+                None,
+                False,
+                (source,),
+                f"{key}_points",
             )
     return Match(f"{source.record.name}, setting {arrays['settings'][point]}", cells, None)
 

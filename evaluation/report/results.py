@@ -57,6 +57,12 @@ class Cell:
     reason: str | None
     machine: bool
     sources: tuple[Source, ...]
+    record_key: str = ""
+
+    @property
+    def key(self) -> str:
+        """The value's key in its records, which `record_key` gives where the column has another."""
+        return self.record_key or self.metric.key
 
     @property
     def half_width(self) -> float | None:

@@ -60,8 +60,9 @@ def point(method, size, delta, half=0.0):
     )
 
 
-def run(rows=(), geometry=()):
-    return Results(configuration(["identity"]), Path("results/made-up"), tuple(rows), tuple(geometry), ())
+def run(rows=(), geometry=(), generators=()):
+    config = configuration(["identity"])
+    return Results(config, Path("results/made-up"), tuple(rows), tuple(geometry), (), tuple(generators))
 
 
 def _fixed(leech, bsq, random, deltas=(0.9, 0.6, 0.5)):
@@ -70,13 +71,36 @@ def _fixed(leech, bsq, random, deltas=(0.9, 0.6, 0.5)):
     return run(rows, [point(m, K, d) for m, d in zip(methods, deltas, strict=True)])
 
 
-def _head(kind, gfid, recall):
-    values = {"gfid": _value(gfid, 0.2), "recall": _value(recall, 0.01)}
-    return _record(kind, "leech-published", "generation", values, parameters={"head": kind})
+def model(name, method="leech-published", distance=None, recall=(0.5, 0.01), notes=(), **options):
+    """A judged generator over the tokens of a method. distance, recall: (value, half width)."""
+    values = {} if distance is None else {"fd_insuite_generation": _value(*distance), "recall_insuite": _value(*recall)}
+    record = _record(name, method, "generation", values).model_copy(update={"notes": list(notes)})
+    spec = {"tokenizer": {}, "generation": {"head": {"kind": "full"}, "training": {"optimizer": "adamw"}, **options}}
+    source = Source(f"records/{name}/seed0/generation.json", record)
+    return Entry(name, name, method, (0,), spec, {"generation": (source,)}, tokenizer=f"{method}-x")
 
 
-def _heads(full, factorised):
-    return run([row("leech-published", extra=(_head("full", *full), _head("factorised", *factorised)))])
+def _heads(full, digits, recalls=((0.6, 0.01), (0.5, 0.01))):
+    heads = ({"kind": "full"}, {"kind": "digits"})
+    return run(
+        generators=[
+            model(head["kind"], distance=distance, recall=recall, head=head)
+            for head, distance, recall in zip(heads, (full, digits), recalls, strict=True)
+        ]
+    )
+
+
+BROKEN = ("training diverged at step 9",)
+SAFE = {"training": {"optimizer": "dion", "z_weight": 1e-4}}
+
+
+def _coded(leech, bsq, psnr=(24.0, 23.0)):
+    sizes = (("leech-published", 196_560, leech), ("bsq", 2**18, bsq))
+    rows = []
+    for (method, size, rate), level in zip(sizes, psnr, strict=True):
+        made = _record(method, method, "compression", {} if rate is None else {"bpp_static": _value(*rate)})
+        rows.append(row(method, size, psnr=level, extra=(made,)))
+    return run(rows)
 
 
 WHOLE = math.log2(196_560)
@@ -136,10 +160,28 @@ CASES = {
         run([row("simvq")]),
     ),
     "full-head": (
-        _heads((8.7, 0.6), (11.7, 0.5)),
-        _heads((12.7, 0.6), (11.7, 0.5)),
-        _heads((11.7, 0.6), (11.8, 0.5)),
-        run([row("leech-published", extra=(_head("full", 8.7, 0.6),))]),
+        _heads((8.7, 0.2), (11.7, 0.2)),
+        _heads((12.7, 0.2), (11.7, 0.2)),
+        _heads((11.7, 0.2), (11.8, 0.2)),
+        run(generators=[model("full", distance=(8.7, 0.2))]),
+    ),
+    "stable-training": (
+        run(generators=[model("plain", notes=BROKEN), model("safe", **SAFE)]),
+        run(generators=[model("plain"), model("safe", notes=BROKEN, **SAFE)]),
+        run(generators=[model("plain"), model("safe", **SAFE)]),
+        run(generators=[model("safe", **SAFE)]),
+    ),
+    "generation-leech": (
+        run(generators=[model("a", distance=(3.0, 0.1)), model("b", "bsq", distance=(4.0, 0.1))]),
+        run(generators=[model("a", distance=(5.0, 0.1)), model("b", "bsq", distance=(4.0, 0.1))]),
+        run(generators=[model("a", distance=(4.1, 0.2)), model("b", "bsq", distance=(4.0, 0.1))]),
+        run(generators=[model("a", distance=(3.0, 0.1)), model("b", "bsq")]),
+    ),
+    "coded-leech": (
+        _coded((0.27, 0.01), (0.30, 0.01)),
+        _coded((0.33, 0.01), (0.30, 0.01)),
+        _coded((0.30, 0.01), (0.30, 0.01)),
+        _coded(None, (0.30, 0.01)),
     ),
 }
 KEYS = {claim.key: claim for claim in claims.CLAIMS}
@@ -164,7 +206,7 @@ def test_verdict(key, verdict):
 
 
 def test_an_empty_run_tests_nothing():
-    assert {finding.verdict for _, finding in claims.check_all(run())} == {"not tested at this scale"}
+    assert {verdicts.verdict for verdicts in claims.check_all(run())} == {claims.UNTESTED}
 
 
 def test_a_dead_heat_of_seeds_is_undecided():
@@ -176,3 +218,13 @@ def test_a_dead_heat_of_seeds_is_undecided():
     mixed = Entry("simvq", "simvq-x", "simvq", (0, 1), first.spec, {**first.sources, "reconstruction": both})
     found = KEYS["simvq-over-vq"].check(Results(config, Path("x"), (mixed, second), (), ()))
     assert found.verdict == "undecided"
+
+
+def test_suites_that_disagree_leave_a_claim_undecided():
+    better, worse = (
+        run([row("simvq", psnr=23.3), row("vq", psnr=23.0)]),
+        run([row("simvq", psnr=22.0), row("vq", psnr=23.0)]),
+    )
+    findings = [KEYS["simvq-over-vq"].check(each) for each in (better, worse)]
+    both = claims.Verdicts(KEYS["simvq-over-vq"], tuple(zip(("one", "two"), findings, strict=True)))
+    assert both.verdict == "undecided" and len(both.records) == 2

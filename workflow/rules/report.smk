@@ -1,3 +1,6 @@
+report: "../report/workflow.rst"
+
+
 rule report:
     input:
         made("made"),
@@ -6,7 +9,21 @@ rule report:
         codecs(),
         f"{ROOT}/records/geometry/made.json",
     output:
-        f"{ROOT}/report/index.html",
+        site=f"{ROOT}/report/index.html",
+        figures=report(
+            directory(f"{ROOT}/figures"),
+            patterns=["{figure}.png"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        tables=report(
+            directory(f"{ROOT}/tables"),
+            patterns=["{table}.csv"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
     log:
         f"{ROOT}/logs/report.log",
     threads: 1

@@ -33,7 +33,7 @@
       const seen = cells.filter((cell) => !cell.classList.contains("away") && cell.dataset.quantizerColumn !== "identity");
       const values = seen.map((cell) => Number(cell.dataset.value));
       const best = better === "higher" ? Math.max(...values) : Math.min(...values);
-      for (const cell of cells) cell.classList.toggle("leading", Boolean(better) && seen.length > 1 && seen.includes(cell) && Number(cell.dataset.value) === best);
+      for (const cell of cells) cell.classList.toggle("leading", Boolean(better) && values.filter((value) => value === best).length === 1 && seen.length > 1 && seen.includes(cell) && Number(cell.dataset.value) === best);
     }
   };
   if (baseline && table) {
