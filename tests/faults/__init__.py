@@ -1,0 +1,1 @@
+"""What breaks a run from outside, and that nothing is lost: see docs/reliability.md."""

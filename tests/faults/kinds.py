@@ -1,0 +1,269 @@
+"""The faults. Each one starts a run or takes a finished one, does its harm, and says what shows that it hit.
+
+A fault is `hit(place, draw) -> Hit`; afterwards the caller runs the workflow once more, undisturbed, and compares.
+Where a fault cannot be caused on this machine it raises Unavailable with the reason.
+"""
+
+import dataclasses
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+from tests.faults.workspace import NAME, Run, Workspace, small_disk, unmount
+
+
+class Unavailable(Exception):
+    """The fault needs something that this machine does not allow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """folder: where the run goes on. shown: what proves the harm, or empty where it came too late.
+
+    said: words of which the run, or the next one, must show at least one. after: undoes the surroundings at the end.
+    """
+
+    folder: Path
+    shown: str
+    said: tuple[str, ...] = ()
+    after: Callable[[], None] = lambda: None
+
+
+FINISHED = {
+    "prepared pixels": "data/*/train.npy",
+    "prepared labels": "data/*/eval.items.npz",
+    "prepared manifest": "data/*/manifest.json",
+    "weights": "tokenizers/*/seed*/model.safetensors",
+    "weights' description": "tokenizers/*/seed*/tokenizer.json",
+    "training log": "tokenizers/*/seed*/log.parquet",
+    "job manifest": "tokenizers/*/made-*.json",
+    "record": "records/*/seed*/*.json",
+    "bitstreams": "coded/*/seed*/*.zip",
+    "prior": "coded/*/seed*/*.safetensors",
+    "pictures": "pictures/*/seed*.npz",
+    "tokens": "tokens/*/seed*/*.npy",
+    "generator": "generators/*/seed*/model.safetensors",
+    "samples": "samples/*/seed*/*.npz",
+}
+"""Kinds of finished files below results/<name>."""
+
+
+def damage(path: Path, draw: random.Random) -> str:
+    """Flips a bit, cuts the file short or empties it, without moving its times. Returns what was done."""
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    how = draw.choice(["a bit flipped", "cut short", "emptied"])
+    if how == "a bit flipped":
+        place = draw.randrange(len(data))
+        data[place] ^= 1 << draw.randrange(8)
+    else:
+        del data[draw.randrange(len(data)) if how == "cut short" else 0 :]
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return how
+
+
+def damaged(kind: str) -> Callable[[Workspace, str, random.Random], Hit]:
+    """A finished run, one of whose files of that kind is damaged."""
+
+    def hit(work: Workspace, name: str, draw: random.Random) -> Hit:
+        folder = work.finished(name)
+        paths = sorted(folder.glob(f"results/{NAME}/{FINISHED[kind]}"))
+        if not paths:
+            raise Unavailable(f"the run makes no {kind}")
+        path = draw.choice(paths)
+        return Hit(
+            folder, f"{path.relative_to(folder)} {damage(path, draw)}", (f"{path.name} has changed", "is damaged")
+        )
+
+    return hit
+
+
+def _moment(run: Run, draw: random.Random, latest: int = 8) -> bool:
+    """Waits for a random moment: so many jobs are finished, another one runs, and a little more time."""
+    jobs = draw.randrange(latest)
+    if not run.until(lambda: run.finished_jobs() >= jobs and bool(run.jobs())):
+        return False
+    time.sleep(draw.random())
+    return run.running()
+
+
+def killed_job(number: int) -> Callable[[Workspace, str, random.Random], Hit]:
+    def hit(work: Workspace, name: str, draw: random.Random) -> Hit:
+        run, shown = Run(work.base / name, work.config), ""
+        while not shown and _moment(run, draw):
+            try:
+                job = draw.choice(run.jobs())
+                job.send_signal(number)
+                shown = f"job {job.pid} got {signal.Signals(number).name}"
+            except (psutil.NoSuchProcess, IndexError):  # it ended just before
+                continue
+        code = run.wait()
+        return Hit(run.folder, shown if code else "", ("Error in rule",))
+
+    return hit
+
+
+def killed_scheduler(number: int) -> Callable[[Workspace, str, random.Random], Hit]:
+    def hit(work: Workspace, name: str, draw: random.Random) -> Hit:
+        run = Run(work.base / name, work.config)
+        alive = _moment(run, draw)
+        jobs = run.jobs()
+        run.process.send_signal(number)
+        code = run.wait()
+        left = psutil.wait_procs(jobs, timeout=60)[1]
+        if left:
+            raise AssertionError(f"jobs outlived their scheduler: {left}")
+        said = ("Will exit after finishing currently running jobs",) if number == signal.SIGTERM else ()
+        return Hit(run.folder, f"scheduler ended by {signal.Signals(number).name}" if alive and code else "", said)
+
+    return hit
+
+
+def killed_server(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """The process that jobs are forked from."""
+    run, shown = Run(work.base / name, work.config), ""
+    if _moment(run, draw) and (server := run.server()):
+        server.kill()
+        shown = f"warm process {server.pid} killed"
+    code = run.wait()
+    return Hit(run.folder, shown if code else "", ("has died and took this job with it",))
+
+
+def out_of_memory(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """A job may not take more memory than it has."""
+    run, shown = Run(work.base / name, work.config), ""
+    while not shown and _moment(run, draw):
+        try:
+            job = draw.choice(run.jobs())
+            resource.prlimit(job.pid, resource.RLIMIT_AS, (job.memory_info().vms, resource.RLIM_INFINITY))
+            shown = f"job {job.pid} may not grow"
+        except (psutil.NoSuchProcess, ProcessLookupError, IndexError):
+            continue
+    code = run.wait()
+    return Hit(run.folder, shown if code else "", ("out of memory", "MemoryError", "alloc", "Cannot allocate"))
+
+
+def full_disk(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """The results lie on a tmpfs with room for a part of them."""
+    if os.geteuid() != 0:
+        raise Unavailable("mounting a tmpfs needs root")
+    needed = sum(path.stat().st_size for path in (work.base / "unbroken/results").rglob("*") if path.is_file()) / 2**20
+    folder = work.base / name / "results"
+    with small_disk(folder, max(0.1, needed * (0.1 + 0.7 * draw.random()))):
+        run = Run(work.base / name, work.config)
+        code = run.wait()
+        text = run.text()
+    shown = "no space left on the tmpfs" if code and ("disk is full" in text or "No space left" in text) else ""
+    return Hit(run.folder, shown, ("disk is full", "No space left"), lambda: unmount(folder))
+
+
+def read_only(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """The results' file system turns read-only in the middle."""
+    if os.geteuid() != 0:
+        raise Unavailable("remounting needs root")
+    folder = work.base / name / "results"
+    with small_disk(folder, 512):
+        run = Run(work.base / name, work.config)
+        alive = _moment(run, draw)
+        done = subprocess.run(["mount", "-o", "remount,ro", str(folder)], capture_output=True, text=True, check=False)
+        for _ in range(200):  # refused while a file is open for writing
+            if done.returncode == 0 or not run.running():
+                break
+            time.sleep(0.05)
+            done = subprocess.run(
+                ["mount", "-o", "remount,ro", str(folder)], capture_output=True, text=True, check=False
+            )
+        code = run.wait()
+        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+    shown = "results remounted read-only" if alive and code and done.returncode == 0 else ""
+    return Hit(run.folder, shown, ("Read-only file system",), lambda: unmount(folder))
+
+
+def running_checkpoint(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """Everything is killed during a training, and its newest checkpoint is damaged."""
+    run = Run(work.base / name, work.config)
+    steps = f"results/{NAME}/running/*/seed*/step-*.safetensors"
+    seen = run.until(lambda: bool(list(run.folder.glob(steps))))
+    run.kill()
+    time.sleep(1)  # the jobs end with their scheduler
+    paths = sorted(run.folder.glob(steps), key=lambda path: path.name)
+    if not seen or not paths:
+        return Hit(run.folder, "")
+    return Hit(
+        run.folder, f"{paths[-1].name} {damage(paths[-1], draw)}", ("is damaged", "resum", "going on", "has changed")
+    )
+
+
+def second_run(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """Another run starts in the same folder."""
+    run = Run(work.base / name, work.config)
+    alive = _moment(run, draw)
+    other = Run(run.folder, work.config)
+    code, first = other.wait(), run.wait()
+    return Hit(run.folder, "the second run was refused" if alive and code and not first else "", ("is in use by",))
+
+
+def clock_jump(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """A stand-in for a jumping clock: between two runs, times of half the files move by up to a year, either way."""
+    run = Run(work.base / name, work.config)
+    alive = _moment(run, draw)
+    run.kill()
+    paths = [path for path in sorted(run.folder.glob("results/**/*")) if path.is_file() and draw.random() < 0.5]
+    for path in paths:
+        moved = time.time() + draw.uniform(-1, 1) * 365 * 86400
+        os.utime(path, (moved, moved))
+    return Hit(run.folder, f"times of {len(paths)} files moved" if alive and paths else "")
+
+
+def changed_source(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """The pictures change while the run goes on with what it prepared from them."""
+    own = work.base / f"{name}-input"
+    shutil.copytree(work.base / "images", own / "images")
+    shutil.copy(work.config, own / "config.yaml")
+    run = Run(work.base / name, own / "config.yaml")
+    prepared = run.until(lambda: bool(list(run.folder.glob(f"results/{NAME}/data/*/manifest.json"))))
+    for path in draw.sample(sorted((own / "images").iterdir()), 10):
+        Image.new("RGB", (40, 40), "red").save(path)
+    code = run.wait()
+    return Hit(run.folder, "10 pictures replaced" if prepared and code == 0 else "")
+
+
+def changed_data(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """The run is killed, and before it goes on a prepared array is damaged."""
+    run = Run(work.base / name, work.config)
+    alive = _moment(run, draw)
+    run.kill()
+    time.sleep(1)
+    paths = sorted(run.folder.glob(f"results/{NAME}/data/*/*.npy"))
+    manifest = list(run.folder.glob(f"results/{NAME}/data/*/manifest.json"))
+    if not alive or not paths or not manifest:
+        return Hit(run.folder, "")
+    path = draw.choice(paths)
+    return Hit(run.folder, f"{path.name} {damage(path, draw)}", (f"{path.name} has changed",))
+
+
+KINDS: dict[str, Callable[[Workspace, str, random.Random], Hit]] = {
+    "SIGKILL of a job": killed_job(signal.SIGKILL),
+    "SIGTERM of a job": killed_job(signal.SIGTERM),
+    "SIGKILL of the scheduler": killed_scheduler(signal.SIGKILL),
+    "SIGTERM of the scheduler": killed_scheduler(signal.SIGTERM),
+    "SIGKILL of the warm process": killed_server,
+    "out of memory in a job": out_of_memory,
+    "full disk": full_disk,
+    "read-only results": read_only,
+    "damaged running checkpoint": running_checkpoint,
+    "two runs in one folder": second_run,
+    "clock jump (stand-in: times of files)": clock_jump,
+    "source changed under a run": changed_source,
+    "prepared data changed between runs": changed_data,
+    **{f"damaged {kind}": damaged(kind) for kind in FINISHED},
+}

@@ -1,0 +1,190 @@
+"""A workflow at its smallest, an unbroken run of it, and runs that something happens to."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+from PIL import Image
+
+from tests.workflow.runs import command, results
+
+NAME = "tiny"
+CONFIGURATION: dict[str, Any] = {
+    "name": NAME,
+    "seed": 0,
+    "seeds": 1,
+    "data": {"source": "flat-folder", "path": "images", "size": 32, "eval_share": 0.25},
+    "tokenizer": {
+        "patch": 8,
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "linear_path": True,
+        "training": {"steps": 120, "batch_size": 8, "learning_rate": 0.002, "warmup_steps": 2},
+    },
+    "quantizers": {
+        "fsq": {"method": "fsq", "parameters": {"levels": [4, 4]}},
+        "vq": {"method": "vq", "parameters": {"dim": 4, "codebook_size": 16, "init": "data", "update": "ema"}},
+    },
+    "geometry": {
+        "samples": 1024,
+        "covering_steps": 2,
+        "sweep_3": [16],
+        "sweep_24": [64],
+        "codebooks": {"random-16": {"method": "random", "parameters": {"dim": 3, "codebook_size": 16}}},
+    },
+    "compression": {
+        "network": ["fsq"],
+        "codecs": ["webp"],
+        "prior": {"width": 16, "heads": 2, "training": {"steps": 4, "batch_size": 8}},
+    },
+    "generation": {
+        "classes": "pixels",
+        "model": {"width": 16, "layers": 1, "heads": 2},
+        "training": {"steps": 8, "batch_size": 8, "warmup_steps": 2},
+        "sampling": {"images": 66, "labels": "train"},
+        "sweep": {"images": 66, "guidance": [1]},
+    },
+    "generators": {"vq": {"tokenizer": "vq"}},
+}
+IMAGES = 80
+PATIENCE = 900.0
+"""Seconds after which a run counts as stuck."""
+
+
+def write_images(folder: Path, seed: int = 0) -> None:
+    """Smooth pictures with some texture, all from one seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(seed)
+    for number in range(IMAGES):
+        coarse = draw.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC), dtype=float)
+        pixels = (smooth + draw.normal(0, 12, smooth.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+
+
+class Run:
+    """A run of the workflow as a process group of its own, with what it and its jobs have written."""
+
+    def __init__(self, folder: Path, config: Path, *arguments: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        number = len(list(folder.glob("run-*.log")))
+        self.log = folder / f"run-{number}.log"
+        environment = {**os.environ, "LATTICEBENCH_CHECKPOINT_SECONDS": "0.1"}
+        with open(self.log, "w") as file:
+            self.process = subprocess.Popen(
+                command(folder, config, "--cores", "2", *arguments),
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                env=environment,
+            )
+
+    def text(self) -> str:
+        """The scheduler's words and every job's log."""
+        return "\n".join(path.read_text(errors="replace") for path in [self.log, *self.folder.rglob("logs/**/*.log")])
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self) -> int:
+        """Waits for the end. Raises subprocess.TimeoutExpired where it is stuck."""
+        return self.process.wait(PATIENCE)
+
+    def until(self, true: Callable[[], bool]) -> bool:
+        """Waits until something is so; False where the run ends first."""
+        deadline = time.monotonic() + PATIENCE
+        while self.running() and time.monotonic() < deadline:
+            if true():
+                return True
+            time.sleep(0.02)
+        return False
+
+    def finished_jobs(self) -> int:
+        return self.log.read_text().count("Finished jobid:")
+
+    def jobs(self) -> list[psutil.Process]:
+        """The processes that do the work: children of the warm server, or of the scheduler where there is none."""
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children():
+                if "latticebench.warm.server" in " ".join(child.cmdline()):
+                    found += child.children()
+        return found
+
+    def server(self) -> psutil.Process | None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children():
+                if "latticebench.warm.server" in " ".join(child.cmdline()):
+                    return child
+        return None
+
+    def kill(self) -> None:
+        """SIGKILL to the scheduler's whole group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@dataclasses.dataclass
+class Workspace:
+    """base: holds the configuration, its images, the unbroken run and a folder a fault."""
+
+    base: Path
+
+    def __post_init__(self) -> None:
+        self.config = self.base / "config.yaml"
+        self.expected: dict[str, dict[str, object]] = {}
+
+    def prepare(self) -> None:
+        """Writes the inputs and makes the unbroken run. Raises RuntimeError where that fails."""
+        write_images(self.base / "images")
+        self.config.write_text(yaml.safe_dump(CONFIGURATION))
+        run = Run(self.base / "unbroken", self.config)
+        if run.wait():
+            raise RuntimeError(f"the unbroken run failed:\n{run.text()[-4000:]}")
+        self.expected = results(self.base / "unbroken")
+
+    def finished(self, name: str) -> Path:
+        """A copy of the unbroken run, times included."""
+        folder = self.base / name
+        shutil.copytree(self.base / "unbroken", folder)
+        return folder
+
+    def difference(self, folder: Path) -> str:
+        """What differs from the unbroken run, empty where nothing does."""
+        found = results(folder)
+        if found.keys() != self.expected.keys():
+            return f"other records: {sorted(found.keys() ^ self.expected.keys())[:3]}"
+        for name, record in found.items():
+            for key, value in record.items():
+                if value != self.expected[name][key]:
+                    return f"{name}: {key}"
+        return ""
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: float) -> Iterator[None]:
+    """A tmpfs of that size at `folder`, which needs root; lifted at the end with its content kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = f"size={int(megabytes * 2**20)}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,size=1g", str(folder)], check=True)
+
+
+def unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], check=False)
