@@ -263,7 +263,7 @@ def training(results: Results) -> tuple[Any, list[str]]:
 
     look = entry_looks(results)
     logs = []
-    for entry in results.entries:
+    for entry in (entry for entry in results.entries if not entry.averaged):
         found = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) > 1]
         if found:
             logs.append((entry, found))

@@ -321,9 +321,12 @@ def _why_not(results: Results, match: Match, cell: Cell | None, number: Publishe
 
 def _same(results: Results, number: Published, keys: tuple[str, ...], exact: bool) -> Match | None:
     """Our row of the printed method, at the printed size or (not exact) at the size that most rows share."""
-    method = _METHODS.get(number.method, number.method)
+    averaged = number.method.endswith("-ema")
+    method = number.method.removesuffix("-ema")
+    method = _METHODS.get(method, method)
     wanted = number.codebook_size if exact else equal_size(results.entries)
-    found = [e for e in results.entries if e.method == method and wanted and codebook_size(e) == wanted]
+    alike = [e for e in results.entries if e.method == method and e.averaged == averaged]
+    found = [e for e in alike if wanted and codebook_size(e) == wanted]
     entry = min(found, key=lambda e: e.name != method, default=None)
     return _match(entry, keys) if entry else None
 

@@ -88,6 +88,11 @@ class Entry:
     training: str = ""
 
     @property
+    def averaged(self) -> bool:
+        """Whether the row is the moving average of another row's weights, and shares its training."""
+        return "weights" in self.spec
+
+    @property
     def ceiling(self) -> bool:
         """Whether the row is the ceiling of the tables: it quantizes nothing."""
         return self.method == "identity"
@@ -336,7 +341,7 @@ def _entry(root: Path, subject: Subject, gaps: list[Gap]) -> Entry:
         seeds=subject.seeds,
         spec=subject.spec,
         sources=_seed_records(root, subject),
-        training=f"tokenizers/{subject.id}",
+        training=f"tokenizers/{subject.trained.id}",
     )
 
 
@@ -364,9 +369,9 @@ def _generator(root: Path, subject: Subject, gaps: list[Gap]) -> Entry:
 
 
 def _why(root: Path, subject: Subject, seed: int) -> str:
-    if (root / "tokenizers" / subject.id / f"seed{seed}" / "model.safetensors").is_file():
+    if (root / "tokenizers" / subject.trained.id / f"seed{seed}" / "model.safetensors").is_file():
         return "the tokenizer is trained but not judged"
-    if (root / "running" / subject.id / f"seed{seed}").is_dir():
+    if (root / "running" / subject.trained.id / f"seed{seed}").is_dir():
         return "training began and did not end"
     return "training has not begun"
 

@@ -38,7 +38,7 @@ FIELDS = (
 def table(results: Results) -> Table:
     """One row for each tokenizer and generator with a training log."""
     rows = []
-    for entry in (*results.entries, *results.generators):
+    for entry in (*(e for e in results.entries if not e.averaged), *results.generators):
         logs = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) >= 10]
         if logs:
             group = "Generators" if entry.tokenizer else "Tokenizers"

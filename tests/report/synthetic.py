@@ -77,7 +77,7 @@ def configuration(
     names: list[str] | None = None, suites: dict[str, list[str]] | None = None, generators: bool = False
 ) -> Configuration:
     """A configuration that needs no method to be installed. suites: names of the rows of each, instead of `names`."""
-    data, tokenizer = {"source": "bundled-photographs", "size": 64}, {"width": 96}
+    data, tokenizer = {"source": "bundled-photographs", "size": 64}, {"width": 96, "training": {"ema": 0}}
     values = {
         "name": "synthetic",
         "seed": 0,
