@@ -44,8 +44,9 @@ class Dion(Base):
     """For matrices alone; the rate is scaled by √(d_out/d_in).
 
     rank_fraction: rank r as a share of a matrix's smaller side, rounded up. momentum: µ. seed: of the first bases and
-    the sketches. fast: equal shapes are updated together, tall factors by randomised Cholesky QR (the paper's
-    appendix B); it differs from the reference by rounding.
+    the sketches. fast: equal shapes are updated together and tall factors become orthonormal by randomised Cholesky QR,
+    which differs from the reference by rounding; by default on GPUs alone, where many small kernels and Householder
+    QR are slow. On a CPU the reference is the faster one.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Dion(Base):
         rank_fraction: float = 1.0,
         weight_decay: float = 0.0,
         seed: int = 0,
-        fast: bool = True,
+        fast: bool | None = None,
     ) -> None:
         super().__init__(parameters, weight_decay)
         if any(p.ndim != 2 for p in self.parameters):
@@ -76,15 +77,13 @@ class Dion(Base):
     def step(self) -> None:
         """One update of every parameter that has a gradient."""
         self.steps += 1
-        moved = dict(self.moved())
-        if not self.fast:
-            for i, parameter in moved.items():
+        alike: dict[tuple, list[int]] = {}
+        for i, parameter in self.moved():
+            if parameter.is_cuda if self.fast is None else self.fast:
+                alike.setdefault((parameter.shape, parameter.dtype, parameter.device), []).append(i)
+            else:
                 gradient = parameter.grad.to(self.momenta[i].dtype)
                 self._move(parameter, reference_update(self.momenta[i], self.bases[i], gradient, self.momentum))
-            return
-        alike: dict[tuple, list[int]] = {}
-        for i, p in moved.items():
-            alike.setdefault((p.shape, p.dtype, p.device), []).append(i)
         for (shape, *_), places in alike.items():
             at_once = max(1, STACKED // shape.numel())
             for start in range(0, len(places), at_once):
