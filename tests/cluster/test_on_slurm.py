@@ -19,7 +19,7 @@ from latticebench.training import starts
 from tests.cluster import slurm
 from tests.workflow.runs import SMOKE, results, snakemake, start
 
-STEPS = 12000
+STEPS = 25000
 """Of the interrupted trainings: about two minutes each, side by side on two cores."""
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.usefixtures("cluster")]
@@ -103,7 +103,7 @@ def test_cancelled_out_of_time_and_off_a_lost_node_it_ends_with_the_same_values(
         },
         compression={"codecs": ["webp"]},
         generators={},
-        jobs={"gpus": 1, "runtime": 2},
+        jobs={"gpus": 1, "runtime": 3},
     )
     local = snakemake(tmp_path / "local", config)
     assert local.returncode == 0, local.stdout
