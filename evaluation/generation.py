@@ -15,7 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
-from evaluation import adm, features, frechet, images, likelihood, records, sets, statistics, weights
+from evaluation import adm, chunks, features, frechet, images, likelihood, records, sets, statistics, weights
 from evaluation.images import Images
 from evaluation.protocols import protocol_id
 from evaluation.reconstruction import Judgement, Settings
@@ -23,7 +23,7 @@ from evaluation.records import Dataset, File, Record, Stopwatch, empty, measured
 from latticebench import configuration, generator_entries
 from latticebench.configuration import Configuration, Subject
 from latticebench.data import prepared
-from latticebench.data.prepared import Prepared
+from latticebench.data.prepared import Prepared, Split
 from latticebench.errors import Missing
 from latticebench.files import hash8, sha256, write_json
 
@@ -47,8 +47,25 @@ ADM_KEYS = {
     "recall": "recall_adm",
 }
 """Values of a record -> the metrics whose protocols they are measured under."""
+REFERENCE = 50_000
+"""Training images that the suite's own metrics compare with, at most."""
 _RANKS = 200
 """Ranks at which the curve of token frequencies is kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CentreCrops(Images):
+    """Centre crops of some images of a split, cut when they are read: the split may lie in its own files."""
+
+    split: Split = None  # type: ignore[assignment]
+    rows: np.ndarray = None  # type: ignore[assignment]
+
+    def read(self, chunk: chunks.Chunk) -> np.ndarray:
+        """uint8 (B, side, side, 3)."""
+        side = self.shapes[0][0]
+        top, left = ((extent - side) // 2 for extent in self.split.images.shape[1:3])
+        chosen = self.rows[chunk[0] : chunk[1]]
+        return np.asarray(self.split.images[chosen, top : top + side, left : left + side])
 
 
 @dataclasses.dataclass
@@ -76,17 +93,15 @@ class Judge:
         return Dataset(name=self.data.name, split=split.name, sha256=split.sha256, samples=len(split.images))
 
     @functools.cached_property
-    def reference(self) -> Images:
-        """Centre crops of the training images, of the evaluation images' size."""
-        train, side = self.data.train.images, self.data.eval.images.shape[1]
-        top, left = ((extent - side) // 2 for extent in train.shape[1:3])
-        crops = train[:, top : top + side, left : left + side]
-        return images.from_array(crops, "training images")
-
-    @functools.cached_property
     def reference_features(self) -> np.ndarray:
-        identity = hash8([self.data.train.sha256, self.reference.shapes[0]]).ljust(32, "0")
-        return self._features(self.reference, content=identity)
+        """In-suite features of at most REFERENCE training images, spread evenly over the split."""
+        side, count = self.data.eval.images.shape[1], len(self.data.train)
+        rows = np.linspace(0, count - 1, min(count, REFERENCE)).round().astype(int)
+        crops = CentreCrops(
+            [f"training image {row}" for row in rows], [(side, side)] * len(rows), self.data.train, rows
+        )
+        identity = hash8([self.data.train.sha256, side, len(rows)]).ljust(32, "0")
+        return self._features(crops, content=identity)
 
     def oracle(self) -> Path:
         """The record of the evaluation split judged as samples. Returns its path."""

@@ -51,7 +51,9 @@ _TF1 = {
     "resize": "299 x 299, bilinear, TF1 (no half-pixel centres)",
     "scaling": "(x − 128)/128 for x in 0..255",
 }
-_TRAINING = {"reference": "the training split's prepared images, centre crops of the samples' size"}
+_TRAINING = {
+    "reference": "the training split's prepared images, centre crops of the samples' size, at most 50,000 evenly spread"
+}
 _ADM = {"reference": "ADM's VIRTUAL batch of the training set (moments; 10,000 images for precision and recall)"}
 _SSIM = {
     "window": "Gaussian, 11 x 11, sigma 1.5",
