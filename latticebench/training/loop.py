@@ -97,7 +97,7 @@ def train(task: Task, options: Options, saving: Saving, identity: dict[str, str]
     progress = tqdm(
         total=options.steps, initial=start, desc=task.name, unit="step", mininterval=2, disable=not distributed.first()
     )
-    with _Stop() as stop, progress, contextlib.closing(run):
+    with _Stop() as stop, progress, contextlib.closing(run), _kept_buffers(options):
         for step in range(start, options.steps):
             run.step(step)
             progress.update()
@@ -113,6 +113,18 @@ def train(task: Task, options: Options, saving: Saving, identity: dict[str, str]
     for module in modules(task).values():
         module.eval()
     return Result(run.rows, run.seconds(), start if state else None, run.ema.values if run.ema else None)
+
+
+@contextlib.contextmanager
+def _kept_buffers(options: Options) -> Iterator[None]:
+    """Adaptive weights go through a graph twice, so compiled code may not reuse what the first way needs again."""
+    if not options.compile:
+        yield
+        return
+    from torch._functorch import config
+
+    with config.patch(donated_buffer=False):
+        yield
 
 
 def _check_parts(options: Options) -> None:
