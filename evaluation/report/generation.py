@@ -69,7 +69,9 @@ def frontier(results: Results) -> tuple[Any, list[str]]:
         curves = []
         for entry, source in swept:
             rows = [
-                r for r in source.record.arrays["sweep"] if r.get(precision) is not None and r.get(recall) is not None
+                r
+                for r in source.record.arrays["sweep"]
+                if r.get("step") is None and None not in (r.get(precision), r.get(recall))
             ]
             if rows:
                 curves.append((entry, source, sorted(rows, key=lambda r: r[recall])))

@@ -42,10 +42,12 @@ def table(results: Results) -> Table:
         logs = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) >= 10]
         if logs:
             group = "Generators" if entry.tokenizer else "Tokenizers"
+            # A generator may be called like a tokenizer.
+            name = f"generator {entry.name}" if entry.tokenizer else entry.name
             origins = next(iter(entry.sources.values()), ())
             fields = _fields(logs)
             rows.append(
-                Row(entry.name, entry, group, fields, {}, origins=dict.fromkeys(fields, origins) if origins else {})
+                Row(name, entry, group, fields, {}, origins=dict.fromkeys(fields, origins) if origins else {})
             )
     caption = (
         "From the training logs. A loss holds each method's own terms, so compare it with itself and not between rows; "

@@ -51,7 +51,7 @@ def _pages(run):
     return folder, {path.name: _Page(path.read_text()) for path in folder.glob("*.html")}
 
 
-@pytest.fixture(scope="module", params=["made", "three", "unfinished"])
+@pytest.fixture(scope="module", params=["made", pytest.param("three", marks=pytest.mark.slow), "unfinished"])
 def pages(request):
     return _pages(request.getfixturevalue(request.param))
 
@@ -81,6 +81,7 @@ def test_every_number_of_a_table_links_to_its_record(pages):
     assert wanted == {}
 
 
+@pytest.mark.slow
 def test_a_page_for_every_suite_and_quantizer(three):
     _, parsed = _pages(three)
     config = three[0]
@@ -97,6 +98,7 @@ def test_pages_load_nothing_from_elsewhere(pages):
     assert not re.search(r"url\((?!#|[\"']?data:)", style) and "@import" not in style
 
 
+@pytest.mark.slow
 def test_three_suites_of_ten_stay_small(three):
     folder = three[1] / "report"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < MOST_BYTES

@@ -15,7 +15,7 @@ from evaluation.report import build, comparisons, formats, papers, published, re
 from evaluation.report.__main__ import command
 from latticebench.configuration import load as load_configuration
 from latticebench.errors import BadInput
-from tests.report.synthetic import QUANTIZERS, SOME, configuration, fill, reconstruction
+from tests.report.synthetic import QUANTIZERS, SOME, THREE, configuration, fill, reconstruction
 
 
 @pytest.fixture(scope="module")
@@ -232,17 +232,18 @@ def test_use_holds_the_ratio_of_frequencies(finished):
     assert float(row["frequency_ratio_published"]) == 37
 
 
-def test_suites_keep_their_rows_and_data_apart(three):
-    loaded_run = results.load(*three)
+def test_suites_keep_their_rows_and_data_apart(tmp_path):
+    config = configuration(suites=THREE)
+    loaded_run = results.load(config, fill(tmp_path, config))
     tables_ = {table.name: table for table in build.all_tables(loaded_run)}
-    assert {row.key for row in tables_["table-8-main"].rows} == {s.name for s in three[0].suite("table-8").subjects}
+    assert {row.key for row in tables_["table-8-main"].rows} == {s.name for s in config.suite("table-8").subjects}
     assert loaded_run.views[0].data["size"] == 64 and loaded_run.views[2].data["size"] == 192
 
 
 def test_stability_counts_divergence_and_spikes(finished):
     rows = {row.key: row.fields for row in stability.table(_view(finished)).rows}
-    assert rows["plain"]["diverged"] == 1 and rows["direct"]["diverged"] == 0
-    assert rows["plain"]["largest_norm"] > 10 * rows["direct"]["largest_norm"]
+    assert rows["generator plain"]["diverged"] == 1 and rows["generator direct"]["diverged"] == 0
+    assert rows["generator plain"]["largest_norm"] > 10 * rows["generator direct"]["largest_norm"]
     assert rows["vq"]["seeds"] == 2 and rows["vq"]["last_loss"] < rows["vq"]["first_loss"]
 
 
