@@ -1,6 +1,6 @@
 """The classical codecs on Kodak at the rates of the points in print, and why ours lie where they do.
 
-`tests/compression/test_kodak.py` sets the codecs to the options named here and meets the printed points with them.
+`tests/compression/test_kodak.py` sets the codecs to the options named here and holds them to 0.3 dB of print.
 """
 
 from typing import Any
@@ -12,12 +12,12 @@ from evaluation.report.results import Results
 _WHY = {
     "jpeg420": (
         "jpeg-420",
-        "ours optimises the Huffman tables of each image; with the standard tables it meets the printed points",
+        "ours optimises the Huffman tables of each image; with the standard tables it is within 0.3 dB of print",
     ),
-    "webp": ("webp", "a newer encoder at method 4; at method 2 it meets the printed points"),
+    "webp": ("webp", "a newer encoder at method 4; at method 2 it is within 0.3 dB of print"),
     "j2k-opj": (
         "jpeg2000",
-        "ours has the irreversible 9/7 wavelet; with the reversible 5/3, OpenJPEG's default, it meets the printed points",
+        "ours has the irreversible 9/7 wavelet; with the reversible 5/3, OpenJPEG's default, it is within 0.3 dB of print",
     ),
     "j2k-kdu": (
         "jpeg2000",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.compression.bjontegaard import NoOverlap, bd_psnr, bd_rate
+from evaluation.compression.bjontegaard import NoOverlap, at_rate, bd_psnr, bd_rate
 
 RATE = np.array([0.1, 0.2, 0.4, 0.8])
 PSNR = np.array([25.0, 28.0, 31.0, 34.0])
@@ -27,6 +27,13 @@ def test_straight_lines_need_no_interpolation() -> None:
     middle = 10 ** ((low + high) / 2)
     wanted = 25 + 10 * np.log2(middle / 0.1) - (25 + 3 * np.log2(middle / 0.1))
     assert bd_psnr(RATE, PSNR, other, line) == pytest.approx(wanted)
+
+
+def test_quality_at_a_rate() -> None:
+    assert at_rate(RATE, PSNR, 0.2) == pytest.approx(28.0)
+    assert at_rate(RATE[::-1], PSNR[::-1], 0.1 * 2**1.5) == pytest.approx(29.5)
+    with pytest.raises(NoOverlap, match="does not reach"):
+        at_rate(RATE, PSNR, 0.9)
 
 
 @pytest.mark.parametrize(
