@@ -143,6 +143,7 @@ def _dion_on(rank, port, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_dion_on_two_processes_is_the_same_and_that_of_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
