@@ -39,7 +39,8 @@ class Rate:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A table row's share of the plan. hours: of all its seeds on `unit`s, None where there is no rate (`reason`)."""
+    """A table row's share of the plan. hours: of all its seeds on `unit`s, None where there is no rate.
+    reason: why there is no rate, or nothing to train."""
 
     suite: str
     name: str
@@ -189,7 +190,7 @@ def plan(
     rows = [_row(config, suite, subject, rates, reasons, unit_count) for suite in suites for subject in suite.subjects]
     once = {row.id: row for row in rows}.values()
     data, notes = _data(config, subjects, root)
-    known = [row.hours for row in once if row.hours is not None]
+    known = [row.hours for row in once if row.hours is not None and not row.reason]
     running = max((row.disk or 0 for row in once), default=0) * 4 * 2  # weights, gradients' moments; the newest two
     generators = sum(len(suite.generators) for suite in suites)
     groups = sum(len(config.seed_groups(subject)) for subject in subjects)
@@ -215,7 +216,7 @@ def plan(
             "geometry, codecs, report": 3,
         },
         rows=tuple(rows),
-        hours=sum(known) if known else None,
+        hours=sum(known) if known or not without else None,
         unit="GPU" if jobs["gpus"] else "core",
         disk=data + sum((row.disk or 0) * len(row.seeds) for row in once) + running,
         memory=max(memories, default=None),

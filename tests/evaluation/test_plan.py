@@ -76,6 +76,8 @@ def test_what_has_no_rate_has_no_hours_and_a_reason(config: configuration.Config
     assert "2 of 5 rows have no rate" in " ".join(found.assumed)
     text = "\n".join(plan.lines(found))
     assert "no rate: add --measure" in text and "a note (here): 2 s" in text
+    unknown = plan.plan(config, config.suites()[:1], {}, {}, tmp_path)
+    assert unknown.hours is None, "released weights alone make no sum"
     nothing = plan.plan(config, config.suites()[1:], {}, {plan.recipe(none): "weights are missing"}, tmp_path)
     assert nothing.hours is None and "weights are missing" in "\n".join(plan.lines(nothing))
 

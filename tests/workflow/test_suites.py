@@ -7,7 +7,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 from latticebench import configuration
-from tests.workflow.runs import SMOKE, outputs
+from tests.workflow.runs import SMOKE, outputs, snakemake
 
 ENTRIES = {"identity": {"method": "identity"}, "fsq": {"method": "fsq", "parameters": {"levels": [8, 8]}}}
 
@@ -53,6 +53,36 @@ def test_an_unknown_suite_stops_before_any_job(tmp_path: Path, config_file: Path
     with pytest.raises(WorkflowError, match=r"no suite 'larger'; there are large, small; did you mean 'large'"):
         outputs(tmp_path, config_file, suite="larger")
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_suites_run_one_after_the_other_and_share_their_trainings(tmp_path: Path, config_file: Path) -> None:
+    values = yaml.safe_load(config_file.read_text())
+    values["suites"] = {
+        "small": {"quantizers": ENTRIES},
+        "large": {"data": {"size": 64}, "quantizers": ENTRIES},
+        "both": {
+            "title": "Both",
+            "quantizers": {"fsq": ENTRIES["fsq"], "lfq": {"method": "lfq", "parameters": {"dim": 8}}},
+        },
+    }
+    values["compression"] = {"codecs": ["webp"]}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    config = configuration.load(path)
+    for suite in ("large", "small", "both"):
+        done = snakemake(tmp_path, path, "--config", f"suite={suite}")
+        assert done.returncode == 0, done.stdout
+        trained = len(list(tmp_path.glob("results/smoke/tokenizers/*/seed0/model.safetensors")))
+        assert trained == {"large": 2, "small": 4, "both": 5}[suite]
+    assert len(list(tmp_path.glob("results/smoke/data/*/manifest.json"))) == 2
+    for subject in config.subjects():
+        record = next(tmp_path.glob(f"results/smoke/records/{subject.id}/seed0/reconstruction.json"))
+        manifest = tmp_path / "results" / "smoke" / "data" / subject.data_hash / "manifest.json"
+        sha256 = yaml.safe_load(manifest.read_text())["splits"]["eval"]["sha256"]
+        assert yaml.safe_load(record.read_text())["dataset"]["sha256"] == sha256
+    assert "Nothing to be done" in snakemake(tmp_path, path).stdout
 
 
 IMAGENET = SMOKE.with_name("imagenet.yaml")
