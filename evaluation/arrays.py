@@ -1,5 +1,6 @@
 """Arrays of .npy and .npz files, memory-mapped: ADM's sample files hold 10 GB."""
 
+import math
 import shutil
 import tempfile
 import zipfile
@@ -9,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from latticebench.errors import BadInput
+from latticebench.files import UNREADABLE
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -18,7 +20,7 @@ def keys(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    except (OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise BadInput(f"{path} cannot be read as an .npz file: {error}") from error
 
 
@@ -35,7 +37,7 @@ def opened(path: Path, key: str | None = None) -> np.ndarray:
             raise BadInput(f"{path} holds no array{f' {key}' if key else ''}; there are: {', '.join(names) or 'none'}")
         with zipfile.ZipFile(path) as archive:
             return _member(path, archive, key or ("arr_0" if "arr_0" in names else names[0]))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise BadInput(f"{path} cannot be read as an array: {error}") from error
 
 
@@ -50,6 +52,8 @@ def _member(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
             raise ValueError(f"{key} is in Fortran order; save np.ascontiguousarray of it")
         if dtype.hasobject:
             raise ValueError(f"{key} holds Python objects")
+        if math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
+            raise ValueError(f"{key} says that it is {shape} of {dtype} and has {info.file_size} bytes")
         if info.compress_type == zipfile.ZIP_STORED:
             with open(path, "rb") as file:
                 offset = _start(file, info) + stream.tell()

@@ -177,7 +177,7 @@ def _open(file: Path) -> Any:
 
     try:
         image = Image.open(file)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"{file} cannot be read as an image: {error}") from error
     if image.format != "PNG":
         raise BadInput(f"{file} is named .png but holds {image.format}, which may be lossy")

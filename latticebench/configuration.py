@@ -18,6 +18,7 @@ from latticebench.files import canonical_json, hash8, read_own_yaml, sha256
 SCHEMA = Path(__file__).resolve().parents[1] / "workflow" / "schemas" / "config.schema.yaml"
 MAIN_SUITE = "main"
 """Name of the suite that the top level's quantizers make up."""
+_MOST_VALUES = 100_000
 SUITE_SECTIONS = ("data", "tokenizer", "generation")
 """Sections that a suite may override."""
 
@@ -242,19 +243,24 @@ def load(path: str | Path, methods: bool = True) -> Configuration:
     """
     path = Path(path)
     try:
-        text = path.read_text()
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:
         raise BadInput(f"configuration {path} cannot be read: {error.strerror}") from error
-    try:
-        values = yaml.load(text, Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeError) as error:
+    except RecursionError as error:
+        raise BadInput(f"configuration {path} is not valid YAML: nested too deeply") from error
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:  # PyYAML lets errors of conversions through
         raise BadInput(f"configuration {path} is not valid YAML: {' '.join(str(error).split())}") from error
     return from_values(values, path, methods)
 
 
 def from_values(values: Any, path: Path, methods: bool = True) -> Configuration:
     """A configuration from parsed values; see `load`."""
-    values = _unshared(values)  # a YAML anchor used twice is one mapping; its defaults differ by place
+    try:
+        values = _unshared(values)
+    except RecursionError as error:
+        raise BadInput(f"{path}: nested too deeply, or an anchor that holds itself") from error
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from error
     _load_extensions(values, path)
     validator = _validator(tuple(extensions.find("source")), tuple(extensions.find("codec")))
     error = next(iter(sorted(validator.iter_errors(values), key=lambda e: (len(e.absolute_path), str(e.path)))), None)
@@ -309,10 +315,26 @@ def _load_extensions(values: Any, path: Path) -> None:
                 raise BadInput(f"{path}: {error}") from error
 
 
-def _unshared(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _unshared(part) for key, part in value.items()}
-    return [_unshared(part) for part in value] if isinstance(value, list) else value
+def _unshared(values: Any) -> Any:
+    """A copy in which an anchor that is used twice is two mappings: their defaults differ by place.
+
+    Raises ValueError where anchors of anchors multiply beyond any configuration, RecursionError for one inside itself.
+    """
+    left = _MOST_VALUES
+
+    def copied(value: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"more than {_MOST_VALUES} values once its anchors are written out")
+        if isinstance(value, dict):
+            odd = next((key for key in value if not isinstance(key, str)), None)
+            if odd is not None:
+                raise ValueError(f"key {odd!r} is not text; quote it")
+            return {key: copied(part) for key, part in value.items()}
+        return [copied(part) for part in value] if isinstance(value, list) else value
+
+    return copied(values)
 
 
 def _check_quantizer(path: Path, where: str, entry: dict[str, Any]) -> None:

@@ -5,11 +5,20 @@ import hashlib
 import json
 import os
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+UNREADABLE = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError, NotImplementedError),
+    *(OSError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, RecursionError),
+)
+"""What numpy, zipfile and json raise on damaged .npy, .npz and .json files."""
 
 
 @contextlib.contextmanager
@@ -68,3 +77,9 @@ def read_own_yaml(path: str | Path) -> Any:
     Not for a stranger's file: libyaml's loader crashes on deep nesting, where PyYAML's raises RecursionError.
     """
     return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def unpacked_bytes(path: str | Path) -> int:
+    """What a zip file says its members hold when unpacked; to be asked before they are. Raises BadZipFile, OSError."""
+    with zipfile.ZipFile(path) as archive:
+        return sum(info.file_size for info in archive.infolist())

@@ -3,6 +3,7 @@
 Splits go by file name (train…, valid…, validation…, val…, test…).
 """
 
+import contextlib
 import functools
 import json
 import re
@@ -12,8 +13,11 @@ from typing import Any
 
 from latticebench.data.sources import EVAL_NAMES, TRAIN_NAMES, Item, Opener, existing, held_out, open_bytes
 from latticebench.errors import BadInput, Missing
+from latticebench.files import UNREADABLE
 
 _BATCH = 256
+_MOST_CLASSES = 2**20
+_MOST_ROWS = 2**31
 
 
 class Parquet:
@@ -41,13 +45,8 @@ class Parquet:
     def _items(self, files: list[Path]) -> list[Item]:
         result: list[Item] = []
         for file in files:
-            parquet = _open(file)
-            names = parquet.schema_arrow.names
-            if "image" not in names:
-                raise BadInput(f"{file}: no column `image`; there are {', '.join(names)}")
-            labels: list[int | None] = [None] * parquet.metadata.num_rows
-            if "label" in names:
-                labels = parquet.read(columns=["label"]).column(0).to_pylist()
+            with _readable(file):
+                labels = _labels(file)
             if any(label is None or label < 0 for label in labels):
                 self.labelled = False
             key = file.relative_to(self.root).as_posix()
@@ -58,7 +57,11 @@ class Parquet:
         if not self.labelled:
             return None
         count = 1 + max((item.label for items in self.split.values() for item in items), default=0)  # type: ignore[type-var]
-        names = _names_from_metadata(file) or _names_from_table(self.root) or tuple(map(str, range(count)))
+        names = _names_from_metadata(file) or _names_from_table(self.root)
+        if names is None:
+            if count > _MOST_CLASSES:
+                raise BadInput(f"{self.root}: label {count - 1} is no class number (at most {_MOST_CLASSES} classes)")
+            names = tuple(map(str, range(count)))
         if count > len(names):
             raise BadInput(f"{self.root}: label {count - 1} is outside the list of {len(names)} classes")
         return names
@@ -85,21 +88,52 @@ class Parquet:
         return {}
 
 
-def _open(file: Path) -> Any:
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """What pyarrow raises on a damaged file becomes BadInput."""
     import pyarrow
-    import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(file)
-    except (pyarrow.ArrowException, OSError) as error:
+        yield
+    except (pyarrow.ArrowException, *UNREADABLE) as error:
         raise BadInput(f"{file} is not a readable parquet file: {error}") from error
+
+
+def _open(file: Path) -> Any:
+    import pyarrow.parquet
+
+    with _readable(file):
+        return pyarrow.parquet.ParquetFile(file)
+
+
+def _labels(file: Path) -> list[int | None]:
+    """A label a row, None where the file has none. Raises BadInput where there is no image column."""
+    import pyarrow
+
+    parquet = _open(file)
+    names = parquet.schema_arrow.names
+    if "image" not in names:
+        raise BadInput(f"{file}: no column `image`; there are {', '.join(names)}")
+    if parquet.metadata.num_rows > _MOST_ROWS:
+        raise BadInput(f"{file} says that it has {parquet.metadata.num_rows} rows; a file may have {_MOST_ROWS}")
+    if "label" not in names:
+        return [None] * parquet.metadata.num_rows
+    column = parquet.read(columns=["label"]).column(0)
+    if not (pyarrow.types.is_integer(column.type) or pyarrow.types.is_null(column.type)):
+        raise BadInput(f"{file}: the column `label` holds {column.type}; whole numbers are needed")
+    return column.to_pylist()
 
 
 def _rows(file: Path, rows: list[int]) -> Iterator[Opener]:
     pending = iter(rows)
     row = next(pending, None)
     start = 0
-    for batch in _open(file).iter_batches(batch_size=_BATCH, columns=["image"]):
+    batches = _open(file).iter_batches(batch_size=_BATCH, columns=["image"])
+    while True:
+        with _readable(file):
+            batch = next(batches, None)
+        if batch is None:
+            return
         column = batch.column(0)
         while row is not None and row < start + len(column):
             cell = column[row - start].as_py()
@@ -121,8 +155,9 @@ def _names_from_metadata(file: Path) -> tuple[str, ...] | None:
     metadata = (_open(file).schema_arrow.metadata or {}).get(b"huggingface")
     if metadata is None:
         return None
-    names = json.loads(metadata).get("info", {}).get("features", {}).get("label", {}).get("names")
-    return tuple(names) if names else None
+    with _readable(file):
+        names = json.loads(metadata).get("info", {}).get("features", {}).get("label", {}).get("names")
+        return tuple(map(str, names)) if names else None
 
 
 def _names_from_table(root: Path) -> tuple[str, ...] | None:

@@ -11,9 +11,11 @@ import numpy as np
 
 from latticebench.data.decoded import Decoded
 from latticebench.errors import BadInput, Missing
-from latticebench.files import sha256
+from latticebench.files import UNREADABLE, sha256, unpacked_bytes
 
 FORMAT = 1
+_ITEMS_BYTES, _BYTES_PER_ITEM = 2**20, 2**14
+"""Most that labels, groups, names and hashes of images may unpack to."""
 VERIFIED_BYTES = 2**30
 """Arrays up to this size are compared with their hash whenever they are opened; larger ones when a run starts."""
 
@@ -82,13 +84,17 @@ def load(path: str | Path) -> Prepared:
         raise Missing(
             f"{path} holds no manifest.json; make it with `python -m latticebench.data.prepare --config C --out {path}`"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path / 'manifest.json'} is damaged; delete the folder and prepare again") from error
-    if manifest.get("format") != FORMAT:
-        raise BadInput(
-            f"{path}: manifest of format {manifest.get('format')}, this version reads {FORMAT}; prepare again"
-        )
-    return Prepared(path, _split(path, "train", manifest), _split(path, "eval", manifest), manifest)
+    stated = manifest.get("format") if isinstance(manifest, dict) else None
+    if stated != FORMAT:
+        raise BadInput(f"{path}: manifest of format {stated}, this version reads {FORMAT}; prepare again")
+    try:
+        return Prepared(path, _split(path, "train", manifest), _split(path, "eval", manifest), manifest)
+    except FileNotFoundError as error:
+        raise Missing(f"{error.filename} is missing; delete {path} and prepare again") from error
+    except UNREADABLE as error:
+        raise BadInput(f"{path} cannot be read ({error}); delete the folder and prepare again") from error
 
 
 def _split(path: Path, name: str, manifest: dict[str, Any]) -> Split:
@@ -96,30 +102,24 @@ def _split(path: Path, name: str, manifest: dict[str, Any]) -> Split:
     file, items_path = path / f"{name}.npy", path / f"{name}.items.npz"
     files = part.get("storage") == "manifest"
     _verify(path, part["files"])
-    try:
-        with np.load(items_path, allow_pickle=False) as items:
-            labels, groups = items["labels"], items["groups"]
-            images = (
-                Decoded(Path(part["root"]), items["names"].tolist(), items["digests"], part["content"]["preparation"])
-                if files
-                else np.load(file, mmap_mode="r" if part["images"] else None, allow_pickle=False)
-            )
-    except FileNotFoundError as error:
-        raise Missing(f"{error.filename} is missing; delete {path} and prepare again") from error
-    except (ValueError, OSError) as error:
-        raise BadInput(f"{path}: {name} cannot be read ({error}); delete the folder and prepare again") from error
+    if unpacked_bytes(items_path) > _ITEMS_BYTES + _BYTES_PER_ITEM * part["images"]:
+        raise BadInput(f"{items_path} would unpack to more than {part['images']} images need; prepare again")
+    with np.load(items_path, allow_pickle=False) as items:
+        labels, groups = items["labels"], items["groups"]
+        images = (
+            Decoded(Path(part["root"]), items["names"].tolist(), items["digests"], part["content"]["preparation"])
+            if files
+            else np.load(file, mmap_mode="r" if part["images"] else None, allow_pickle=False)
+        )
     if list(images.shape) != part["content"]["shape"] or len(groups) != len(images):
         raise BadInput(f"{file}: shape {images.shape} differs from the manifest; delete the folder and prepare again")
     return Split(name, images, labels if manifest["classes"] else None, groups, part["sha256"], items_path)
 
 
 def _verify(path: Path, files: dict[str, str]) -> None:
-    """Raises BadInput where a file is not the one that was prepared, Missing where it is gone."""
+    """Raises BadInput where a file is not the one that was prepared, FileNotFoundError where it is gone."""
     for name, digest in files.items():
-        try:
-            changed = (path / name).stat().st_size <= VERIFIED_BYTES and sha256(path / name) != digest
-        except FileNotFoundError as error:
-            raise Missing(f"{error.filename} is missing; delete {path} and prepare again") from error
+        changed = (path / name).stat().st_size <= VERIFIED_BYTES and sha256(path / name) != digest
         if changed:
             raise BadInput(
                 f"{path / name} has changed since it was prepared; run again, or delete the folder and prepare again"

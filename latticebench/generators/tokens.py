@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from latticebench.errors import BadInput, Missing
-from latticebench.files import sha256
+from latticebench.files import UNREADABLE, sha256
 
 FORMAT = 1
 DESCRIPTION = "tokens.json"
@@ -111,7 +111,7 @@ def load(path: str | Path) -> Tokens:
         raise Missing(
             f"{path} holds no extracted tokens ({Path(error.filename).name}); run their extraction"
         ) from error
-    except (ValueError, KeyError, OSError) as error:
+    except UNREADABLE as error:
         raise BadInput(f"{path} is damaged ({error}); delete it and extract again") from error
     return Tokens(path, *splits, description)
 

@@ -49,9 +49,13 @@ def state_dict(
     on a damaged file, on code, and where no path leads to tensors.
     """
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path), []
+        try:
+            return load_file(path), []
+        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+            raise _damaged(path, error) from error
     content = _load(path, stand_ins)
     for keys in container or ((),):
         found: Any = content
@@ -100,7 +104,9 @@ def _load(path: Path, stand_ins: tuple[str, ...]) -> Any:
         except pickle.UnpicklingError as error:
             named = str(error).partition("GLOBAL ")[2].split(" ")[0]
             raise (_refused(path, [named]) if named else _damaged(path, error)) from error
-        except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError, TypeError) as error:
+        except BadInput:
+            raise
+        except Exception as error:  # the reader interprets a stranger's bytes and raises almost anything
             raise _damaged(path, error) from error
 
 

@@ -1,0 +1,1 @@
+"""Files from strangers: damaged, invented or meant to harm."""

@@ -1,0 +1,325 @@
+"""`python -m tests.hostile.fuzz --cases 10000`: every loader of a file from outside, on damaged and invented files.
+
+A loader may succeed or raise the suite's own errors; anything else is a crash. The process may not grow by more than
+a gigabyte. Cases come from hypothesis: a valid file with bytes replaced, cut out or repeated, or bytes of its own.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import psutil
+import safetensors.numpy
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from latticebench.errors import LatticebenchError
+
+GIGABYTE = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """files: valid samples, each mutated in turn. read: loads from a folder that holds them under these names."""
+
+    files: dict[str, bytes]
+    read: Callable[[Path], object]
+    mutated: tuple[str, ...]
+
+
+def _configuration() -> Target:
+    from latticebench import configuration
+
+    text = (Path(__file__).parents[2] / "config" / "smoke.yaml").read_bytes()
+    return Target({"c.yaml": text}, lambda folder: configuration.load(folder / "c.yaml"), ("c.yaml",))
+
+
+def _registry() -> Target:
+    from latticebench.weights import registry
+
+    text = (Path(__file__).parents[2] / "checkpoints" / "registry.yaml").read_bytes()[:6000]
+    text = text[: text.rfind(b"\n")]
+    return Target({"r.yaml": text}, lambda folder: registry.load(folder, folder / "r.yaml"), ("r.yaml",))
+
+
+def _pickle(old: bool) -> Target:
+    from latticebench.weights import reading
+
+    buffer = io.BytesIO()
+    content = {"state_dict": {"a.weight": torch.arange(12.0).reshape(3, 4), "b": torch.ones(2, dtype=torch.int64)}}
+    torch.save(content, buffer, _use_new_zipfile_serialization=not old)
+    return Target(
+        {"w.pth": buffer.getvalue()},
+        lambda folder: reading.state_dict(folder / "w.pth", (("state_dict",), ())),
+        ("w.pth",),
+    )
+
+
+def _safetensors() -> Target:
+    from latticebench.weights import reading
+
+    data = safetensors.numpy.save({"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.ones(3, np.float16)})
+    return Target(
+        {"w.safetensors": data}, lambda folder: reading.state_dict(folder / "w.safetensors", ((),)), ("w.safetensors",)
+    )
+
+
+def _tokenizer() -> Target:
+    from latticebench import tokenizers
+    from latticebench.files import sha256
+    from latticebench.tokenizers import build, checkpoint
+
+    options = {"patch": 8, "width": 8, "layers": 1, "heads": 2, "linear_path": True}
+    options = {**_tokenizer_defaults(), **options}
+    quantizer = {"method": "fsq", "parameters": {"levels": [4, 4]}}
+    made = build.build(options, quantizer, 16, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save(made, Path(folder), options, quantizer, {})
+        files = {name: Path(folder, name).read_bytes() for name in ("tokenizer.json", "model.safetensors")}
+
+    def read(folder: Path) -> object:
+        # A stranger's description fits the stranger's weights.
+        facts = None
+        with contextlib.suppress(ValueError):
+            facts = json.loads((folder / "tokenizer.json").read_bytes())
+        if isinstance(facts, dict) and "weights_sha256" in facts:
+            facts["weights_sha256"] = sha256(folder / "model.safetensors")
+            (folder / "tokenizer.json").write_text(json.dumps(facts))
+        return tokenizers.load(folder)
+
+    return Target(files, read, tuple(files))
+
+
+def _tokenizer_defaults() -> dict[str, object]:
+    from latticebench import configuration
+
+    return configuration.load(Path(__file__).parents[2] / "config" / "smoke.yaml").values["tokenizer"]
+
+
+def _prepared() -> Target:
+    from latticebench.configuration import load
+    from latticebench.data import prepare, prepared
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "images").mkdir()
+        for number in range(6):
+            Image.new("RGB", (16, 16), (number * 9, 1, 2)).save(Path(folder, "images", f"{number}.png"))
+        Path(folder, "c.yaml").write_text(
+            "name: f\ndata: {source: flat-folder, path: images, size: 16, eval_share: 0.5}\n"
+            "quantizers: {i: {method: identity}}\n"
+        )
+        prepare.prepare(load(Path(folder, "c.yaml")), Path(folder, "out"))
+        files = {path.name: path.read_bytes() for path in Path(folder, "out").iterdir()}
+
+    def read(folder: Path) -> object:
+        from latticebench.files import sha256
+
+        # A stranger's manifest fits the stranger's arrays.
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            manifest = json.loads((folder / "manifest.json").read_bytes())
+            for split in manifest["splits"].values():
+                split["files"] = {name: sha256(folder / name) for name in split["files"]}
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+        data = prepared.load(folder)
+        return data.train.names, data.eval.images[:1]
+
+    return Target(files, read, tuple(files))
+
+
+def _record() -> Target:
+    from evaluation import records
+
+    path = next((Path(__file__).parents[2] / "results" / "reference").rglob("seed0/cost.json"))
+    return Target({"cost.json": path.read_bytes()}, lambda folder: records.read(folder / "cost.json"), ("cost.json",))
+
+
+def _image(extension: str) -> Target:
+    from latticebench.data import pictures
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3)).save(buffer, extension)
+
+    def read(folder: Path) -> object:
+        with contextlib.suppress(pictures.Unusable):
+            return pictures.prepare(lambda: Image.open(folder / "image"), 8, "lanczos", False)
+        return None
+
+    return Target({"image": buffer.getvalue()}, read, ("image",))
+
+
+def _judged(name: str) -> Target:
+    from evaluation import images
+
+    array = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    buffer = io.BytesIO()
+    if name.endswith(".png"):
+        Image.fromarray(array[0]).save(buffer, "PNG")
+    elif name.endswith(".npz"):
+        np.savez(buffer, array)
+    else:
+        np.save(buffer, array)
+
+    def read(folder: Path) -> object:
+        found = images.load(folder if name.endswith(".png") else folder / name)
+        return found.read((0, 1))
+
+    return Target({name: buffer.getvalue()}, read, (name,))
+
+
+def _parquet() -> Target:
+    import pyarrow
+    import pyarrow.parquet
+
+    from latticebench.data.parquet import Parquet
+
+    picture = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(picture, "PNG")
+    rows = [{"bytes": picture.getvalue(), "path": None}] * 4
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"image": rows, "label": [0, 1, 0, 1]}), buffer)
+
+    def read(folder: Path) -> object:
+        source = Parquet(str(folder / "train.parquet"), 0.5, 0)
+        return [len(list(source.read(split, source.items(split)))) for split in ("train", "eval")]
+
+    return Target({"train.parquet": buffer.getvalue()}, read, ("train.parquet",))
+
+
+def _tokens() -> Target:
+    from latticebench.generators import tokens
+
+    description = {
+        "format": tokens.FORMAT, "codebook_size": 16, "fingerprint": "0" * 64, "scales": [2], "classes": None,
+        "tokenizer_sha256": "0" * 64, "splits": {name: {"images": 3} for name in tokens.SPLITS},
+    }  # fmt: skip
+    files = {tokens.DESCRIPTION: json.dumps(description).encode()}
+    for name in tokens.SPLITS:
+        for file, array in ((f"{name}.npy", np.zeros((3, 4), np.uint8)), (f"{name}.labels.npy", np.zeros(3, np.int64))):
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            files[file] = buffer.getvalue()
+    return Target(files, lambda folder: tokens.load(folder), tuple(files))
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "configuration": _configuration,
+    "registry": _registry,
+    "checkpoint, zip": functools.partial(_pickle, False),
+    "checkpoint, pickle": functools.partial(_pickle, True),
+    "checkpoint, safetensors": _safetensors,
+    "tokenizer": _tokenizer,
+    "prepared data": _prepared,
+    "tokens": _tokens,
+    "record": _record,
+    "image, PNG": functools.partial(_image, "PNG"),
+    "image, JPEG": functools.partial(_image, "JPEG"),
+    "image, WebP": functools.partial(_image, "WEBP"),
+    "judged PNG": functools.partial(_judged, "a.png"),
+    "judged npy": functools.partial(_judged, "a.npy"),
+    "judged npz": functools.partial(_judged, "a.npz"),
+    "parquet": _parquet,
+}
+"""Bitstreams and priors have a fuzzer of their own: evaluation/compression/fuzz.py."""
+
+
+def mutations(valid: bytes) -> st.SearchStrategy[bytes]:
+    """Files near a valid one, and some that are nothing like it."""
+    places = st.integers(0, max(len(valid) - 1, 0))
+    # Tags, numbers and markup that loaders of such files give a meaning to.
+    words = st.sampled_from([b"!!python/object:os.system", b"&a [*a]", b"99999999999", b"-1", b"\x00", b"{", b"[" * 2000,
+                             b"1e999", b"null", b"NaN", b"\xff\xff\xff\xff", b"../", b"'", b'"', b": ", b"2001-99-99"])  # fmt: skip
+    edit = st.tuples(places, st.integers(0, 8), st.one_of(st.binary(max_size=8), words))
+
+    def apply(edits: list[tuple[int, int, bytes]]) -> bytes:
+        data = bytearray(valid)
+        for start, removed, added in edits:
+            data[start : start + removed] = added
+        return bytes(data)
+
+    return st.one_of(
+        st.lists(edit, min_size=1, max_size=6).map(apply),
+        places.map(lambda cut: valid[:cut]),
+        st.binary(max_size=200),
+        st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    )
+
+
+def fuzz(name: str, cases: int) -> None:
+    """Raises what a loader should not have raised, with the smallest file that hypothesis finds."""
+    target = TARGETS[name]()
+    for file in target.mutated:
+        _fuzz_file(target, file, max(1, cases // len(target.mutated)))
+
+
+def _fuzz_file(target: Target, file: str, cases: int) -> None:
+    fast = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @given(data=mutations(target.files[file]))
+    def check(data: bytes) -> None:
+        with tempfile.TemporaryDirectory(dir=fast) as folder:
+            for other, content in target.files.items():
+                Path(folder, other).write_bytes(data if other == file else content)
+            with contextlib.suppress(LatticebenchError):
+                target.read(Path(folder))
+
+    check()
+
+
+def limit_memory() -> None:
+    """A loader that asks for a gigabyte more than the process has gets a MemoryError, which is a crash here."""
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2 * GIGABYTE, resource.RLIM_INFINITY))
+
+
+@click.command()
+@click.option("--cases", default=10_000, show_default=True, help="Of each loader.")
+@click.option("--only", multiple=True, help="Loaders by a part of their name; default: all.")
+def main(cases: int, only: tuple[str, ...]) -> None:
+    """Fuzz the loaders and print a line for each."""
+    warnings.simplefilter("ignore")
+    limit_memory()
+    failed = False
+    for name in TARGETS:
+        if only and not any(part in name for part in only):
+            continue
+        start = time.monotonic()
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            verdict = "no crash"
+            try:
+                fuzz(name, cases)
+            except Exception as error:
+                verdict, failed = f"CRASH {type(error).__name__}: {str(error)[:200]}", True
+                traceback.print_exc(file=sys.stdout)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        if grown > GIGABYTE:
+            verdict, failed = f"{verdict}; MEMORY", True
+        click.echo(f"{name:26s} {cases:6d} cases {time.monotonic() - start:7.1f} s {grown / 2**20:6.0f} MiB  {verdict}")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
