@@ -30,7 +30,7 @@ MULTI_SCALE = {
     "scales": {"sides": [1, 2, 4]},
 }
 CASES = {
-    **{name: (helpers.ARCHITECTURE, entry) for name, entry in helpers.QUANTIZERS.items()},
+    **{name: (helpers.ARCHITECTURE, helpers.QUANTIZERS[name]) for name in ("fsq", "vq-ema", "lgq", "bsq")},
     "lfq": (helpers.ARCHITECTURE, {"method": "lfq", "parameters": {"dim": 6}}),
     # Without the linear path the codebook starts from the first training batch, which is joined.
     "vq-first-batch": (VIT, helpers.QUANTIZERS["vq"]),

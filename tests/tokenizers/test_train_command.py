@@ -196,3 +196,17 @@ def test_a_moving_average_is_a_subject_of_its_own(project, tmp_path):
         assert torch.equal(made.state_dict()[key], value), key
     assert made.metadata["subject"] == averaged.id and made.metadata["averaged_from"] == raw.id
     assert not torch.equal(made.decoder.head.weight, tokenizers.load(folders[0]).decoder.head.weight)
+
+
+def test_a_recipe_whose_network_is_missing_ends_before_it_starts(project, tmp_path, monkeypatch):
+    config, data = project
+    registry = configuration.SCHEMA.parents[2] / "checkpoints" / "registry.yaml"
+    (tmp_path / "registry.yaml").write_bytes(registry.read_bytes())
+    monkeypatch.setenv("LATTICEBENCH_CHECKPOINTS", str(tmp_path))
+    losses = {"perceptual": {"weight": 0.1, "net": "vgg"}}
+    values = {**config.values, "tokenizer": {**config.values["tokenizer"], "losses": losses}}
+    recipe = configuration.from_values(values, config.path)
+    with pytest.raises(Missing, match="latticebench fetch lpips-vgg-trunk") as error:
+        train.train_seed(recipe, recipe.subject("fsq"), 0, data, tmp_path / "out", "cpu")
+    assert error.value.exit_code == 3
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
