@@ -1,21 +1,26 @@
 """Committed results: the records of a real run, the tables that follow from them, and the check that they do."""
 
+import contextlib
 import csv
 import dataclasses
 import filecmp
+import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from evaluation import records
-from evaluation.report import build, formats, results
+from evaluation.report import build, figures, formats, results, tables
 from latticebench import configuration
 from latticebench.configuration import Configuration
 from latticebench.errors import BadInput, Missing
 from latticebench.files import write_json
 
 FIGURES = ("rate_distortion", "smallest_distance")
+"""How their names end: a suite's begin with its own, and those of coded files with `coded`."""
+GEOMETRY = "geometry"
 ORIGIN = "origin.json"
 _PROJECT = Path(__file__).resolve().parents[1]
 
@@ -37,33 +42,63 @@ def keep(config: Configuration, root: Path, folder: Path) -> None:
     if found.gaps:
         gap = found.gaps[0]
         raise Missing(f"{root} is not finished: {gap.what} ({gap.why}); run `make run CONFIG={config.path}` first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        new = Path(scratch) / folder.name
-        new.mkdir()
+    with _replacing(folder) as new:
         shutil.copy(config.path, new / "configuration.yaml")
-        for subject in config.subjects():
+        for subject in (*config.subjects(), *config.generators()):
             shutil.copytree(root / "records" / subject.id, new / "records" / subject.id)
-        for stage in ("geometry", "codecs"):
+        for stage in (GEOMETRY, "codecs"):
             if (root / "records" / stage).is_dir():
                 shutil.copytree(root / "records" / stage, new / "records" / stage)
         for table in build.all_tables(results.load(config, new)):
             formats.write(table, new / "tables")
         (new / "figures").mkdir()
-        for name in FIGURES:
-            shutil.copy(root / "figures" / f"{name}.png", new / "figures")
-        write_json(new / ORIGIN, {"commit": _commit(), "records": len(records.read_all(new))})
+        for path in (path for name in FIGURES for path in sorted((root / "figures").glob(f"*{name}.png"))):
+            shutil.copy(path, new / "figures")
+        _write_origin(new, None)
+
+
+def keep_geometry(config: Configuration, root: Path, folder: Path) -> None:
+    """The same for the geometry stage alone: its records, table and figure. Raises Missing where it has not run."""
+    made = root / "records" / GEOMETRY / "made.json"
+    if not made.is_file():
+        command = f"python -m evaluation.geometry --config {config.path} --out {made.parent}"
+        raise Missing(f"{made} does not exist: the geometry stage is not finished; run `{command}` first")
+    with _replacing(folder) as new:
+        shutil.copy(config.path, new / "configuration.yaml")
+        shutil.copytree(made.parent, new / "records" / GEOMETRY)
+        view = results.load(config, new)
+        formats.write(tables.geometry(view), new / "tables")
+        for drawing in figures.draw(view, new / "figures", figures.SHARED):
+            if drawing.svg:
+                (new / "figures" / f"{drawing.name}.svg").unlink()
+        _write_origin(new, GEOMETRY)
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `folder` when the block ends well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        new = Path(scratch) / folder.name
+        new.mkdir()
+        yield new
         if folder.exists():
             shutil.rmtree(folder)
         new.replace(folder)
 
 
+def _write_origin(folder: Path, stage: str | None) -> None:
+    write_json(folder / ORIGIN, {"commit": _commit(), "records": len(records.read_all(folder)), "stage": stage})
+
+
 def check(folder: Path) -> Checked:
     """Builds the tables again from the records of `folder`. Raises BadInput naming the first that differs."""
     config = configuration.load(folder / "configuration.yaml")
+    found = results.load(config, folder)
+    alone = json.loads((folder / ORIGIN).read_text()).get("stage") == GEOMETRY
     count = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for table in build.all_tables(results.load(config, folder)):
+        for table in [tables.geometry(found)] if alone else build.all_tables(found):
             for path in formats.write(table, scratch):
                 kept = folder / "tables" / path.name
                 if not kept.is_file() or not filecmp.cmp(path, kept, shallow=False):

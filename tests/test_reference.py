@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from evaluation import reference
-from latticebench.errors import BadInput
+from latticebench import configuration
+from latticebench.errors import BadInput, Missing
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "results" / "reference"
@@ -20,7 +21,19 @@ def test_there_are_committed_results() -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_tables_follow_from_records(folder: Path) -> None:
-    assert reference.check(folder).tables >= 5
+    assert reference.check(folder).tables >= 1
+
+
+def test_the_geometry_stage_is_kept_alone(tmp_path: Path) -> None:
+    config = configuration.load(ROOT / "config" / "geometry.yaml")
+    with pytest.raises(Missing, match=r"made\.json does not exist"):
+        reference.keep_geometry(config, tmp_path / "run", tmp_path / "kept")
+    kept = tmp_path / "kept" / "geometry"
+    shutil.copytree(KEPT / "embedded" / "records" / "geometry", tmp_path / "run" / "records" / "geometry")
+    for _ in range(2):  # the second time it replaces the first
+        reference.keep_geometry(config, tmp_path / "run", kept)
+    assert reference.check(kept).tables == 1
+    assert sorted(path.name for path in (kept / "figures").iterdir()) == ["smallest_distance.png"]
 
 
 def test_a_changed_number_is_found(tmp_path: Path) -> None:

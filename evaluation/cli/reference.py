@@ -7,8 +7,9 @@ import click
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--geometry", is_flag=True, help="Keep the geometry stage alone, of a run that need have no other.")
 @click.option("--check", is_flag=True, help="Check that every committed table follows from its records.")
-def command(file: Path | None, check: bool) -> None:
+def command(file: Path | None, geometry: bool, check: bool) -> None:
     """Keep the results of the configuration FILE below results/reference/, or --check what is kept there."""
     from evaluation import reference
     from latticebench import configuration
@@ -19,7 +20,8 @@ def command(file: Path | None, check: bool) -> None:
         if file is None:
             raise click.UsageError("name a configuration FILE, or ask for --check")
         config = configuration.load(file)
-        reference.keep(config, Path("results") / config.name, kept / config.name)
+        keep = reference.keep_geometry if geometry else reference.keep
+        keep(config, Path("results") / config.name, kept / config.name)
         click.echo(kept / config.name)
         return
     folders = sorted(path.parent for path in kept.glob("*/configuration.yaml"))
