@@ -138,7 +138,7 @@ class Judge:
         judged = Judgement()
         judged.weights["generator"] = sha256(trained / "model.safetensors")
         out = self.root / "records" / generator.id / f"seed{seed}"
-        files = {"log": _file(trained / "log.parquet", out)}
+        files = {"log": _file(trained / "log.parquet", out, machine=True)}
         arrays: dict[str, list[Any]] = {}
         if made["diverged"] is not None:
             reason = f"training diverged at step {made['diverged']}"
@@ -280,8 +280,8 @@ def _method(generator: Subject) -> str:
     return quantizer.get("method") or quantizer["module"]
 
 
-def _file(path: Path, out: Path) -> File:
-    return File(path=os.path.relpath(path, out), sha256=sha256(path))
+def _file(path: Path, out: Path, machine: bool = False) -> File:
+    return File(path=os.path.relpath(path, out), sha256=sha256(path), machine=machine)
 
 
 @click.command()

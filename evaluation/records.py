@@ -83,10 +83,14 @@ class Dataset(_Strict):
 
 
 class File(_Strict):
-    """A file that belongs to the record; the path is relative to the record's own folder."""
+    """A file that belongs to the record; the path is relative to the record's own folder.
+
+    machine: it differs between runs with equal results, as a training's log with its times does.
+    """
 
     path: str
     sha256: str
+    machine: bool = False
 
 
 class Machine(_Strict):
@@ -125,6 +129,7 @@ class Record(_Strict):
     def comparable(self) -> dict[str, Any]:
         """Everything that two runs with equal results share."""
         data = self.model_dump(mode="json", exclude={"machine"})
+        data["files"] = {key: file for key, file in data["files"].items() if not file["machine"]}
         data["values"] = {key: value for key, value in data["values"].items() if not value["machine"]}
         return data
 

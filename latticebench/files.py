@@ -79,6 +79,21 @@ def read_own_yaml(path: str | Path) -> Any:
     return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
+SEAL = "own_sha256"
+
+
+def seal(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values and, under SEAL, their hash: a file that others rely on can then be told from a damaged one."""
+    return {**values, SEAL: hashlib.sha256(canonical_json(values).encode()).hexdigest()}
+
+
+def sealed(values: dict[str, Any]) -> bool:
+    """Whether values fit their own hash; those that never had one do."""
+    stated = values.get(SEAL)
+    rest = {key: value for key, value in values.items() if key != SEAL}
+    return stated is None or stated == hashlib.sha256(canonical_json(rest).encode()).hexdigest()
+
+
 def unpacked_bytes(path: str | Path) -> int:
     """What a zip file says its members hold when unpacked; to be asked before they are. Raises BadZipFile, OSError."""
     with zipfile.ZipFile(path) as archive:

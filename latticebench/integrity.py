@@ -1,8 +1,10 @@
 """Damage in a results folder, found before a run and set aside, so that the run makes it again.
 
 Every job ends with a manifest of the files that it made and their sha256. A run that starts compares them: a file
-that is gone, cut short or changed is renamed to `<name>.damaged`, and so is its manifest, which makes the job due
-again. A file whose size, times and inode are those of its last comparison is not read again.
+that is gone, cut short or changed is renamed to `<name>.damaged`, and so is its manifest. The manifests of what was
+made from it are removed, because the workflow makes a file again only for the sake of one that needs it; finished
+trainings among them are found whole and kept. A file whose size, times and inode are those of its last comparison is
+not read again.
 """
 
 import json
@@ -13,7 +15,7 @@ from typing import Any
 
 from latticebench import locks
 from latticebench.errors import BadInput
-from latticebench.files import sha256, write_json
+from latticebench.files import sealed, sha256, write_json
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ def _sweep(root: Path) -> list[str]:
     kept: dict[str, list[Any]] = {}
     lines = []
     for manifest in _manifests(root):
+        if not manifest.exists():  # made from what is damaged
+            continue
         bad = list(_bad(root, manifest, seen, kept))
         if not bad:
             continue
@@ -52,6 +56,8 @@ def _sweep(root: Path) -> list[str]:
                 path.replace(path.with_name(path.name + DAMAGED))
         if manifest.exists():
             manifest.replace(manifest.with_name(manifest.name + DAMAGED))
+        for later in _later(root, manifest):
+            later.unlink(missing_ok=True)
     if kept != seen:
         write_json(root / SEEN, kept)
     return lines
@@ -59,6 +65,25 @@ def _sweep(root: Path) -> list[str]:
 
 def _manifests(root: Path) -> list[Path]:
     return sorted([*root.glob("data/*/manifest.json"), *root.rglob("made*.json")])
+
+
+_GENERATION = ("tokens", "generators", "samples")
+
+
+def _later(root: Path, manifest: Path) -> list[Path]:
+    """The manifests of what may have been made from a manifest's files, and the report."""
+    stage, owner = manifest.relative_to(root).parts[:2]
+    folders = []
+    if stage == "data":
+        folders = ["tokenizers/*", "records/*"]
+    elif stage == "tokenizers":
+        folders = [f"records/{owner}"]
+    if stage in ("data", "tokenizers", *_GENERATION):
+        after = _GENERATION[_GENERATION.index(stage) + 1 :] if stage in _GENERATION else _GENERATION
+        folders += [f"{name}/*" for name in after]
+        folders += [f"records/{path.name}" for path in root.glob("samples/*")]
+    found = [path for folder in folders for path in root.glob(f"{folder}/made*.json")]
+    return [*found, root / "report" / "index.html"]
 
 
 def _bad(
@@ -70,17 +95,23 @@ def _bad(
         files = dict(values.get("files", {}))
         for split in values.get("splits", {}).values():
             files |= split["files"]
+        if not sealed(values):
+            raise ValueError("it differs from its own hash")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         yield manifest, "is damaged"
         return
     for name, digest in files.items():
         path = manifest.parent / name
+        inside = root.resolve()
+        if not path.resolve().is_relative_to(inside):  # nobody's file outside is touched for what a manifest says
+            yield manifest, f"names {name}, which is outside {root}"
+            return
         try:
             stat = path.stat()
         except OSError:
             yield path, "is gone"
             continue
-        key = str(path.resolve().relative_to(root.resolve()))
+        key = str(path.resolve().relative_to(inside))
         signs = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, digest]
         if seen.get(key) != signs and sha256(path) != digest:
             yield path, "has changed since it was made"

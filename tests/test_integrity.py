@@ -1,12 +1,13 @@
 """Damaged results are set aside before a run, and nothing else is."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from latticebench import integrity, locks
-from latticebench.files import sha256, write_json
+from latticebench.files import seal, sha256, write_json
 
 
 @pytest.fixture
@@ -62,8 +63,37 @@ def test_a_damaged_file_and_its_manifest_are_set_aside(root: Path, file: str, ma
     lines = integrity.sweep(root)
     assert len(lines) == 1 and file in lines[0] and "made again" in lines[0]
     gone = {file, manifest}
-    assert there(root) == before - gone | {name + integrity.DAMAGED for name in gone}
+    made_from_it = {"records/x/made-0.json"} if file.startswith("data") else set()
+    assert there(root) == before - gone - made_from_it | {name + integrity.DAMAGED for name in gone}
     assert integrity.sweep(root) == []
+
+
+def test_what_was_made_from_it_is_due_again_and_the_rest_stays(root: Path) -> None:
+    def manifest(place: str) -> Path:
+        write_json(root / place / "made-0.json", {"files": {}})
+        return root / place / "made-0.json"
+
+    weights = root / "tokenizers/x/model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("weights")
+    write_json(weights.parent / "made-0.json", {"files": {weights.name: sha256(weights)}})
+    due = [manifest(place) for place in ("tokens/t", "generators/g", "samples/s", "records/s")]
+    stays = [manifest(place) for place in ("tokenizers/y", "records/y")]
+    (root / "report").mkdir()
+    (root / "report/index.html").write_text("page")
+    weights.write_text("Weights")
+    integrity.sweep(root)
+    assert not any(path.exists() for path in [*due, root / "records/x/made-0.json", root / "report/index.html"])
+    assert all(path.exists() for path in stays)
+
+
+def test_a_manifest_that_differs_from_its_own_hash_is_set_aside(root: Path) -> None:
+    path = root / "data/abc/manifest.json"
+    values = json.loads(path.read_text())
+    write_json(path, seal(values))
+    assert integrity.sweep(root) == []
+    write_json(path, {**seal(values), "name": "another"})
+    assert "is damaged" in integrity.sweep(root)[0]
 
 
 def test_a_lost_file_makes_its_job_due(root: Path) -> None:
@@ -79,6 +109,14 @@ def test_a_manifest_that_makes_no_sense_is_set_aside(root: Path, text: str) -> N
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"records/x/seed0/cost.json": 1}'])
+def test_a_manifest_cannot_reach_outside(root: Path) -> None:
+    outside = root.parent / "precious.txt"
+    outside.write_text("mine")
+    write_json(root / "records/x/made-0.json", {"files": {"../../../precious.txt": "0" * 64}})
+    assert "is outside" in integrity.sweep(root)[0]
+    assert outside.read_text() == "mine"
+
+
 def test_damaged_notes_cost_a_second_look_only(root: Path, text: str) -> None:
     (root / integrity.SEEN).write_text(text)
     before = there(root)

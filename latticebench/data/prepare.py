@@ -26,7 +26,7 @@ from latticebench.data import classes, decoded, pictures
 from latticebench.data.flat_folder import FlatFolder
 from latticebench.data.sources import Item, Source, at_most
 from latticebench.errors import BadInput
-from latticebench.files import canonical_json, sha256, whole, write_json
+from latticebench.files import canonical_json, seal, sha256, whole, write_json
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def prepare(config: Configuration, out: str | Path) -> dict[str, Any]:
     manifest["eval_images_also_in_train"] = len(seen["train"] & seen["eval"])
     if manifest["eval_images_also_in_train"]:
         log.warning("%d evaluation images are also training images", manifest["eval_images_also_in_train"])
-    write_json(out / "manifest.json", manifest)
+    write_json(out / "manifest.json", seal(manifest))
     return manifest
 
 

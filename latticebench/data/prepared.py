@@ -11,7 +11,7 @@ import numpy as np
 
 from latticebench.data.decoded import Decoded
 from latticebench.errors import BadInput, Missing
-from latticebench.files import UNREADABLE, sha256, unpacked_bytes
+from latticebench.files import UNREADABLE, sealed, sha256, unpacked_bytes
 
 FORMAT = 1
 _ITEMS_BYTES, _BYTES_PER_ITEM = 2**20, 2**14
@@ -89,6 +89,10 @@ def load(path: str | Path) -> Prepared:
     stated = manifest.get("format") if isinstance(manifest, dict) else None
     if stated != FORMAT:
         raise BadInput(f"{path}: manifest of format {stated}, this version reads {FORMAT}; prepare again")
+    if not sealed(manifest):
+        raise BadInput(
+            f"{path / 'manifest.json'} has changed since it was written; delete the folder and prepare again"
+        )
     try:
         return Prepared(path, _split(path, "train", manifest), _split(path, "eval", manifest), manifest)
     except FileNotFoundError as error:

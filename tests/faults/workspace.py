@@ -16,6 +16,7 @@ import psutil
 import yaml
 from PIL import Image
 
+from latticebench import integrity
 from tests.workflow.runs import command, results
 
 NAME = "tiny"
@@ -137,6 +138,13 @@ class Run:
         self.process.wait()
 
 
+def _kept(folder: Path) -> set[str]:
+    """The files that a run leaves and that are not about the run itself."""
+    root = folder / "results" / NAME
+    parts = ("data", "tokenizers", "records", "coded", "pictures", "tokens", "generators", "samples", "report")
+    return {str(path.relative_to(root)) for part in parts for path in (root / part).rglob("*") if path.is_file()}
+
+
 @dataclasses.dataclass
 class Workspace:
     """base: holds the configuration, its images, the unbroken run and a folder a fault."""
@@ -163,7 +171,11 @@ class Workspace:
         return folder
 
     def difference(self, folder: Path) -> str:
-        """What differs from the unbroken run, empty where nothing does."""
+        """What differs from the unbroken run or is damaged or gone, empty where nothing is."""
+        if bad := integrity.sweep(folder / "results" / NAME):
+            return f"still damaged: {bad}"
+        if lost := _kept(self.base / "unbroken") - _kept(folder):
+            return f"lost: {sorted(lost)[:5]}"
         found = results(folder)
         if found.keys() != self.expected.keys():
             return f"other records: {sorted(found.keys() ^ self.expected.keys())[:3]}"
