@@ -109,14 +109,6 @@ def test_a_manifest_that_makes_no_sense_is_set_aside(root: Path, text: str) -> N
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"records/x/seed0/cost.json": 1}'])
-def test_a_manifest_cannot_reach_outside(root: Path) -> None:
-    outside = root.parent / "precious.txt"
-    outside.write_text("mine")
-    write_json(root / "records/x/made-0.json", {"files": {"../../../precious.txt": "0" * 64}})
-    assert "is outside" in integrity.sweep(root)[0]
-    assert outside.read_text() == "mine"
-
-
 def test_damaged_notes_cost_a_second_look_only(root: Path, text: str) -> None:
     (root / integrity.SEEN).write_text(text)
     before = there(root)
@@ -131,3 +123,11 @@ def test_a_folder_in_use_or_absent_is_left_alone(root: Path) -> None:
         assert integrity.sweep(root) == []
     assert there(root) == before
     assert integrity.sweep(root / "nowhere") == [] and not (root / "nowhere").exists()
+
+
+def test_a_manifest_cannot_reach_outside(root: Path) -> None:
+    outside = root.parent / "precious.txt"
+    outside.write_text("mine")
+    write_json(root / "records/x/made-0.json", {"files": {"../../../precious.txt": "0" * 64}})
+    assert "is outside" in integrity.sweep(root)[0]
+    assert outside.read_text() == "mine"
