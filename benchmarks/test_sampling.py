@@ -18,9 +18,9 @@ from latticebench.tokenizers.convolutional import Architecture, build
 from latticebench.tokenizers.residual_scales import Scales
 
 SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-SAMPLES = 4
+SAMPLES = 2
 REPEATS = 3
-WIDTH, LAYERS, HEADS, CODES = 384, 6, 6, 4096
+WIDTH, LAYERS, HEADS, CODES = 384, 12, 6, 4096
 
 
 def next_scale() -> NextScaleGenerator:

@@ -50,7 +50,8 @@ def linear_cross_entropy(
 
     hidden (n, width), weight (K, width), bias (K,), targets (n,) int64 in [0, K). Sums are float32, or float64 for
     float64 input, under autocast too; the gradients of bfloat16 weights are summed in a float32 copy. Beyond the
-    gradients it holds `tile` logits. Raises ValueError on shapes that do not fit and IndexError on a target outside.
+    gradients it holds `tile` logits. Raises ValueError on shapes that do not fit and, on the CPU, IndexError on a target
+    outside.
     """
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1] or targets.shape != hidden.shape[:1]:
         shapes = [tuple(t.shape) for t in (hidden, weight, targets)]
