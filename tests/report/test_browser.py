@@ -29,6 +29,7 @@ def browser():
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         driver = selenium.Chrome(options=options, service=selenium.ChromeService("/usr/bin/chromedriver"))
+        driver.set_script_timeout(240)  # axe takes long where many processes share the processor
         yield driver
         driver.quit()
 
