@@ -19,8 +19,8 @@ from latticebench.training import starts
 from tests.cluster import slurm
 from tests.workflow.runs import SMOKE, results, snakemake, start
 
-STEPS = 25000
-"""Of the interrupted trainings: about two minutes each, side by side on two cores."""
+STEPS = 15000
+"""Of the interrupted trainings: two minutes and a half each, side by side on two idle cores."""
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.usefixtures("cluster")]
 
@@ -105,7 +105,7 @@ def test_cancelled_out_of_time_and_off_a_lost_node_it_ends_with_the_same_values(
         generators={},
         jobs={"gpus": 1, "runtime": 3},
     )
-    local = snakemake(tmp_path / "local", config)
+    local = snakemake(tmp_path / "local", config, "--resources", "gpu=2")
     assert local.returncode == 0, local.stdout
 
     folder, since = tmp_path / "run", next_number()
