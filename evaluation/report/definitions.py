@@ -68,7 +68,7 @@ def _classes(file: Path) -> list[_Class]:
 
 
 def _define(method: str, found: _Class, known: dict[str, _Class]) -> Definition:
-    reference = _reference(_attribute(found, "reference", known), known)
+    reference = _reference(_attribute(found, "reference", known), found, known)
     return Definition(
         method=method,
         title=_literal(_attribute(found, "title", known)) or method,
@@ -117,10 +117,10 @@ def _literal(value: ast.expr | None) -> Any:
         return None
 
 
-def _reference(value: ast.expr | None, known: dict[str, _Class]) -> dict[str, Any]:
+def _reference(value: ast.expr | None, owner: _Class, known: dict[str, _Class]) -> dict[str, Any]:
     """Fields of `Reference(paper, year, url)`, written in place or under a module's name for it."""
     if isinstance(value, ast.Name):
-        modules = {id(found.module): found.module for found in known.values()}.values()
+        modules = {id(found.module): found.module for found in (owner, *known.values())}.values()
         value = next((found for module in modules if (found := _own(module, value.id)) is not None), None)
     if not isinstance(value, ast.Call):
         return {}

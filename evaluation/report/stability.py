@@ -46,9 +46,7 @@ def table(results: Results) -> Table:
             name = f"generator {entry.name}" if entry.tokenizer else entry.name
             origins = next(iter(entry.sources.values()), ())
             fields = _fields(logs)
-            rows.append(
-                Row(name, entry, group, fields, {}, origins=dict.fromkeys(fields, origins) if origins else {})
-            )
+            rows.append(Row(name, entry, group, fields, {}, origins=dict.fromkeys(fields, origins) if origins else {}))
     caption = (
         "From the training logs. A loss holds each method's own terms, so compare it with itself and not between rows; "
         "gradient norms are before clipping."
