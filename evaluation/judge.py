@@ -14,7 +14,7 @@ from typing import Any
 import click
 import numpy as np
 
-from evaluation import codebooks, rates, reconstruction, records, statistics, subjects, weights
+from evaluation import codebooks, latents, rates, reconstruction, records, statistics, subjects, weights
 from evaluation.images import from_array, from_floats
 from evaluation.metrics import METRICS
 from evaluation.protocols import protocol_id
@@ -37,7 +37,7 @@ _CODE = {
         "evaluation/frechet.py",
         "evaluation/statistics.py",
     ),
-    "codebook": ("evaluation/codebooks.py", "evaluation/statistics.py"),
+    "codebook": ("evaluation/codebooks.py", "evaluation/latents.py", "evaluation/statistics.py"),
     "rates": ("evaluation/rates.py", "evaluation/codebooks.py"),
     "cost": ("evaluation/subjects.py", "latticebench/tokenizers"),
 }
@@ -133,6 +133,7 @@ class Judge:
         self._write_pictures(pictures, run.reconstructions)
         codes, rate_values, histogram = self._codes(tokenizer, run)
         machine = watch.machine()
+        codes |= latents.values(tokenizer, split.images, self.options["batch_size"], self.device)
         cost = self._cost(tokenizer, run, peak or machine.peak_memory_bytes)
         out = self.root / "records" / self.subject.id / f"seed{seed}"
         relative = os.path.relpath(pictures, out)

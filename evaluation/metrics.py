@@ -156,6 +156,31 @@ _ALL = (
     Metric(
         "min_frequency", "Min. frequency", "", None, "Share of tokens that carry the least used of the used codes.", 7
     ),
+    # Codebooks on their own latents
+    Metric(
+        "latent_error",
+        "Latent error",
+        "",
+        "lower",
+        "Mean squared error of quantizing the tokenizer's own latents, over their mean square.",
+        4,
+    ),
+    Metric(
+        "latent_error_best_length",
+        "Latent error, best length",
+        "",
+        "lower",
+        "The same with all code vectors times the one best factor.",
+        4,
+    ),
+    Metric(
+        "learned_delta_min",
+        "δ_min, learned",
+        "",
+        "higher",
+        "Smallest distance between two learned code vectors, over their root mean square length.",
+        4,
+    ),
     # Codebooks as sets of points
     Metric("dim", "d", "", None, "Dimension of the code vectors.", 0),
     Metric("bits", "Bits", "bits", None, "log2 K.", 2),

@@ -401,6 +401,17 @@ _ALL = (
         "196,560 codes.",
     ),
     Protocol(
+        "latents",
+        1,
+        ("latent_error", "latent_error_best_length", "learned_delta_min"),
+        {
+            "latents": "of 64 images spread over the evaluation split, as the quantizer is given them",
+            "length": "latents brought to unit length where the method does it",
+            "distance": "all pairs of at most 2^16 codes; of learned codebooks only",
+        },
+        "One codebook with its own latents: every tokenizer's latents are other ones.",
+    ),
+    Protocol(
         "geometry",
         1,
         (

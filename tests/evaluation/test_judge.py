@@ -71,6 +71,8 @@ def test_four_records_pictures_and_a_manifest(results):
     assert used.values["tokens"].value == 80 * 64 and used.values["codebook_size"].value == 512
     assert np.dot(used.arrays["count"], used.arrays["codes"]) == 80 * 64
     assert sum(used.arrays["codes"]) == used.values["codes_used"].value
+    assert 0 < used.values["latent_error_best_length"].value <= used.values["latent_error"].value < 1
+    assert "fixed" in used.values["learned_delta_min"].reason
     rates = found["rates"].values
     assert rates["nominal_bpp"].value == pytest.approx(9 * 64 / 1024)
     assert rates["entropy_bpp"].value < rates["nominal_bpp"].value
@@ -105,9 +107,15 @@ def test_codebooks_beyond_int64_are_counted_by_their_digits(results):
     found, *_ = results("fsq", **fakes.HUGE)
     used = found["codebook"].values
     assert used["codebook_size"].value == 8.0**24
-    assert 1 < used["codes_used"].value <= used["tokens"].value
+    assert 1 < used["codes_used"].value <= used["tokens"].value and used["latent_error"].value < 1
     assert found["rates"].values["ceil_bpp"].value == 72 / 16
     assert "2^62" in found["cost"].values["flops_encode"].reason
+
+
+def test_a_learned_codebook_on_its_own_latents(results):
+    used = results("vq", dim=4, codebook_size=32)[0]["codebook"].values
+    assert used["learned_delta_min"].value > 0 and used["latent_error"].value > 0
+    assert used["latent_error"].n == 64 * 64
 
 
 @pytest.mark.parametrize("sizes, count", [((50, 3, 9), 10), ((2, 2), 10), ((5,) * 12, 4)])
