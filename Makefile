@@ -7,7 +7,7 @@ VENV := .venv
 # Byte code makes every job's imports faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test setup docs lock clean
+.PHONY: run test setup docs lock audit clean
 
 run: $(VENV)/.installed
 	@. $(VENV)/bin/activate && latticebench config $(CONFIG) && snakemake --configfile $(CONFIG) $(if $(SUITE),--config suite=$(SUITE))
@@ -32,6 +32,10 @@ docs: $(VENV)/.installed
 lock:
 	$(VENV)/bin/uv lock --upgrade
 	$(VENV)/bin/uv export --quiet --all-extras --no-emit-project --no-header -o requirements.lock
+
+# Known vulnerabilities of the locked dependencies; needs the package index and its advisories.
+audit: $(VENV)/.installed
+	$(VENV)/bin/uv tool run pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
 clean:
 	rm -rf $(VENV)
