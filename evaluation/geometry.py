@@ -24,7 +24,7 @@ from latticebench.quantizers import Quantizer
 PROTOCOL = "geometry-v1"
 CODE = ("evaluation/geometry.py", "latticebench/lattices", "latticebench/quantizers")
 
-FAST = ("bsq", "lfq", "fsq", "leech", "leech-published")
+FAST = ("bsq", "lfq", "fsq", "e8", "leech", "leech-published")
 """Methods whose search does not visit every code: they take FAST_FACTOR times as many directions."""
 FAST_FACTOR = 64
 _BATCH = 16_384
