@@ -50,7 +50,8 @@ class Lock:
     """A lock that is held: until `close`, the end of its `with` block, or of the process."""
 
     def __init__(self, path: Path, file: int) -> None:
-        self._path, self._file, self._owner = path, file, me()
+        # Absolute: the process may change its folder while it holds the lock, as Snakemake does at its end.
+        self._path, self._file, self._owner = path.absolute(), file, me()
         self._write()
         self._ended = threading.Event()
         self._mutex = threading.Lock()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,12 @@ def test_a_manifest_cannot_reach_outside(root: Path) -> None:
     write_json(root / "records/x/made-0.json", {"files": {"../../../precious.txt": "0" * 64}})
     assert "is outside" in integrity.sweep(root)[0]
     assert outside.read_text() == "mine"
+
+
+def test_a_lock_lives_on_where_its_process_changes_its_folder(tmp_path: Path) -> None:
+    script = (
+        "import os, time\nfrom latticebench import locks\nlocks.BEAT = 0.05\n"
+        "lock = locks.hold('results/.lock', 'results')\nos.chdir('/')\ntime.sleep(0.5)\nprint('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "alive", done.stderr
