@@ -43,8 +43,9 @@ def log_of(folder: Path) -> str:
 
 
 def write(path: Path, **changes: Any) -> Path:
-    """config/smoke.yaml with changes of top-level sections."""
-    path.write_text(yaml.safe_dump(yaml.safe_load(SMOKE.read_text()) | changes))
+    """config/smoke.yaml with changes of top-level sections; other quantizers come without its generators."""
+    generators = {"generators": {}} if "quantizers" in changes else {}
+    path.write_text(yaml.safe_dump(yaml.safe_load(SMOKE.read_text()) | generators | changes))
     return path
 
 

@@ -16,6 +16,7 @@ def test_dry_run_of_500_jobs(tmp_path: Path) -> None:
     values["quantizers"] = {
         f"fsq-{i}": {"method": "fsq", "parameters": {"levels": [4 + i % 12, 4 + i // 12, 4]}} for i in range(170)
     }
+    values["generators"] = {}
     values["compression"] = {"codecs": ["webp"]}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(values))
