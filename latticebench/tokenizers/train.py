@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,12 @@ def train_seed(
     )
     identity = {"specification": hash8(spec), "data": data.train.sha256, "seed": str(seed)}
     board = out / "tensorboard" / subject.id / f"seed{seed}" if config.values["jobs"]["tensorboard"] else None
+    start = time.perf_counter()
     result = loop.train(task, recipe, loop.Saving(running, checkpoint_seconds, checkpoint_steps, board), identity)
     if not distributed.first():
         distributed.wait()
         return final
+    fitted = time.perf_counter() - start
     training_log.write(result.rows, final / "log.parquet")
     metadata: dict[str, Any] = {
         "subject": subject.id,
@@ -164,6 +167,8 @@ def train_seed(
         "steps": recipe.steps,
         "parameters": trainable_parameters(tokenizer),
         "training_seconds": round(result.seconds, 3),
+        # With the start values that are fitted to the data, and this process's part alone where it resumed.
+        "fitting_seconds": round(fitted, 3),
         "resumed_from": result.resumed_from,
     }
     checkpoint.save(tokenizer, final, options, quantizer, metadata, result.ema)

@@ -29,6 +29,7 @@ rule codecs:
         f"{ROOT}/records/codecs/made.json",
     log:
         f"{ROOT}/logs/codecs.log",
+    priority: 20
     threads: 1
     resources:
         mem_mb=2000,
