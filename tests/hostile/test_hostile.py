@@ -1,0 +1,159 @@
+"""Files made to harm: refused with a message, without running, unpacking or allocating what they ask for."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation import images
+from latticebench import configuration
+from latticebench.data import pictures, prepared
+from latticebench.errors import BadInput
+from latticebench.weights import reading, registry
+from tests.workflow.runs import ROOT
+
+HEAD = "name: a\ndata: {source: bundled-photographs}\nquantizers: {i: {method: identity}}\n"
+
+
+def npy(shape: tuple[int, ...], body: bytes = b"") -> bytes:
+    """An array file that declares a shape and holds `body`."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue() + body
+
+
+def peak(function: Callable[[], object]) -> float:
+    """MiB of Python's and numpy's allocations at their highest."""
+    import tracemalloc
+
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def refused(function: Callable[[], object], words: str) -> None:
+    """Raises BadInput with those words, and takes less than 200 MiB to do so."""
+
+    def run() -> None:
+        with pytest.raises(BadInput, match=words):
+            function()
+
+    assert peak(run) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEAD + "seed: !!python/object/apply:os.system ['touch harm']\n", "not valid YAML"),
+        (HEAD + "seed: !!python/name:os.system\n", "not valid YAML"),
+        (HEAD + "seed: !!python/object/new:subprocess.Popen [['touch', 'harm']]\n", "not valid YAML"),
+        (HEAD + "seed: &a [*a]\n", "nested too deeply"),
+        (HEAD + "x: " + "[" * 50_000 + "\n", "nested too deeply"),
+        (
+            HEAD + "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+                f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+            ),
+            "once its anchors are written out",
+        ),
+        (HEAD + "1: 2\n", "is not text"),
+        (HEAD + "? [1]\n: 2\n", "not valid YAML"),
+        (HEAD + "seed: 2001-99-99\n", "not valid YAML"),
+    ],
+    ids=["apply", "name", "new", "itself", "deep", "anchors", "number-key", "list-key", "date"],
+)  # fmt: skip
+def test_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(text)
+    refused(lambda: configuration.load("c.yaml"), words)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_configuration_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(BadInput, match="not valid YAML"):
+        configuration.load(tmp_path / "c.yaml")
+
+
+def test_a_registry_that_builds_objects(tmp_path: Path) -> None:
+    (tmp_path / "registry.yaml").write_text("weights: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(BadInput, match="not readable YAML"):
+        registry.load(tmp_path, tmp_path / "registry.yaml")
+
+
+@pytest.mark.parametrize("shape", [[2**40], [2**31, 2**31], [-1], [2**70]])
+def test_safetensors_of_a_declared_size(tmp_path: Path, shape: list[int]) -> None:
+    head = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 16]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(16))
+    refused(lambda: reading.state_dict(tmp_path / "w.safetensors", ((),)), "cannot be read as a checkpoint")
+
+
+def test_a_safetensors_header_of_a_declared_length(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}")
+    refused(lambda: reading.state_dict(tmp_path / "w.safetensors", ((),)), "cannot be read as a checkpoint")
+
+
+@pytest.mark.parametrize("shape", [(2**40, 8, 8, 3), (2**62, 2**62, 8, 3), (1000, 64, 64, 3)])
+def test_arrays_of_a_declared_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    (tmp_path / "a.npy").write_bytes(npy(shape, bytes(300)))
+    refused(lambda: images.load(tmp_path / "a.npy"), "cannot be read as an array")
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w", kind) as archive:
+            archive.writestr("arr_0.npy", npy(shape, bytes(300)))
+        refused(lambda: images.load(tmp_path / "a.npz"), "cannot be read as an array")
+
+
+def test_arrays_of_objects(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", np.array([{"a": 1}], dtype=object))
+    refused(lambda: images.load(tmp_path / "a.npz"), "cannot be read as an array")
+
+
+def test_a_zip_bomb_beside_the_pixels(tmp_path: Path) -> None:
+    part = {"images": 2, "content": {"shape": [2, 8, 8, 3]}, "files": {}, "sha256": "0"}
+    manifest = {"format": prepared.FORMAT, "splits": {"train": part, "eval": part}, "classes": None}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with zipfile.ZipFile(tmp_path / "train.items.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.npy", npy((2**28,), bytes(2**28)))
+    refused(lambda: prepared.load(tmp_path), "would unpack to more than 2 images need")
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that declares a size and holds no pixels."""
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def test_pictures_of_a_declared_size(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "a.png").write_bytes(png(60_000, 60_000))
+    refused(lambda: images.load(tmp_path), "cannot be read as an image")
+    with pytest.raises(pictures.Unusable, match="DecompressionBomb"):
+        pictures.prepare(lambda: Image.open(tmp_path / "a.png"), 32, "lanczos", False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_loader_on_damaged_and_invented_files() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hostile.fuzz", "--cases", "300"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
