@@ -176,8 +176,16 @@ def test_share_of_an_embedded_training_step():
     steps = {name: training_step(name) for name in ("identity", "leech-196560", "leech-published")}
     for step in steps.values():
         step(None)
-    seconds = interleaved(steps, None, repeats=25)
-    shares = {name: 1 - seconds["identity"] / s for name, s in seconds.items() if name != "identity"}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(60):
+        for name, step in steps.items():
+            start = time.thread_time()
+            step(None)
+            times[name].append(time.thread_time() - start)
+    # Each step against identity's of the same round: on a busy machine the rounds differ more than the methods.
+    pairs = {name: zip(times["identity"], times[name], strict=True) for name in steps if name != "identity"}
+    shares = {name: statistics.median(1 - own / step for own, step in pair) for name, pair in pairs.items()}
+    seconds = {name: statistics.median(values) for name, values in times.items()}
     for name, share in shares.items():
         print(f"\n{name}: {share:.1%} of a training step of {1e3 * seconds[name]:.0f} ms above identity's")
     assert max(shares.values()) < 0.05
