@@ -22,16 +22,17 @@
     }));
   }
 
-  // Filtering: rows that hold every word; a group without rows goes too.
+  // Filtering: rows that hold every word, with or without thousands separators; a group without rows goes too.
+  const plain = (text) => text.toLowerCase().replace(/(\d),(?=\d{3})/g, "$1");
   for (const box of all(".filter")) {
     const table = box.parentElement.querySelector("table.data");
     if (!table || table.rows.length < 12) continue;
     box.hidden = false;
     box.querySelector("input").addEventListener("input", (event) => {
-      const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const words = plain(event.target.value).split(/\s+/).filter(Boolean);
       for (const body of table.tBodies) {
         const rows = all("tr:not(.group)", body);
-        for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+        for (const row of rows) row.hidden = !words.every((word) => plain(row.textContent).includes(word));
         for (const group of all("tr.group", body)) group.hidden = rows.every((row) => row.hidden);
       }
     });
