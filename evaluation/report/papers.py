@@ -188,11 +188,12 @@ def heads(results: Results) -> Table:
     """Table 9 of arXiv:2512.14697: prediction heads."""
     numbers = [n for n in published.numbers() if n.task == "generation-head"]
     keys = ("gfid", "recall", "fd_insuite_generation", "recall_insuite", "bits_per_token")
-    chosen = {kind: next((e for e in results.generators if head(e) == kind), None) for kind in ("full", "digits")}
-    both = all(chosen.values())
+    both = {head(entry) for entry in results.generators} == {"full", "digits"}
 
     def match(first: Published) -> Match | None:
-        entry = chosen["full" if first.method.startswith("full") else "digits"]
+        kind = "full" if first.method.startswith("full") else "digits"
+        alike = (e for e in results.generators if head(e) == kind and e.method.startswith("leech"))
+        entry = next((e for e in alike if _tokens_size(results, e) == first.codebook_size), None)
         return _generator_match(entry, keys) if entry else None
 
     ours = _generators(results, keys) if both else []
@@ -290,11 +291,9 @@ def _printed_row(
         value = None if cell is None or cell.value is None else cell.value - n.value
         why = _why_not(results, match, cell, n) if match and value is not None else ""
         printed[column] = Printed(n, value, why)
-    fields = {
-        "ours": match.name if match else None,
-        "K": first.codebook_size,
-        "bits": first.bits,
-    }
+    fields = {"ours": match.name if match else None, "K": first.codebook_size, "bits": first.bits}
+    if match and match.entry and "quantizer" in match.entry.spec and (size := codebook_size(match.entry)):
+        fields |= {"K": size, "bits": bits(match.entry)}  # the printed K stands in the row's label
     return Row(key, match.entry if match else None, group, fields, match.cells if match else {}, printed)
 
 
@@ -435,5 +434,12 @@ def _generator(results: Results, number: Published, keys: tuple[str, ...]) -> Ma
     if not number.method.startswith("infinity-cc-12layer"):
         return None
     wanted = number.method.split()[1]
-    entry = next((e for e in results.generators if e.method == wanted and head(e) == "full"), None)
+    alike = (e for e in results.generators if e.method == wanted and head(e) == "full")
+    entry = next((e for e in alike if _tokens_size(results, e) == number.codebook_size), None)
     return _generator_match(entry, keys) if entry else None
+
+
+def _tokens_size(results: Results, generator: Entry) -> int | None:
+    """K of the tokens that a generator models."""
+    tokenizer = next((e for e in results.entries if e.id == generator.tokenizer), None)
+    return codebook_size(tokenizer) if tokenizer else None
