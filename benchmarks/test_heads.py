@@ -92,7 +92,7 @@ def report(device: str, extra: dict[str, int], seconds: dict[str, float]) -> Non
     assert seconds["chunked"] <= MOST_TIME_RATIO[device] * seconds["plain"]
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(14400)
 def test_on_the_cpu():
     torch.set_num_threads(1)
     extra = {}
