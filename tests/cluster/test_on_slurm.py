@@ -78,7 +78,7 @@ def test_smoke_end_to_end_each_job_on_a_gpu_of_its_own(tmp_path: Path, profile: 
             held = slurm.devices()
             places = [place for job in held.values() for place in job]
             assert len(places) == len(set(places)), f"one GPU was given to two jobs: {held}"
-            assert all(len(job) == 1 for job in held.values()), held
+            assert all(len(job) <= 1 for job in held.values()), held  # preparing and geometry ask for none
             most_at_once = max(most_at_once, len(places))
             time.sleep(0.5)
     seconds = time.monotonic() - began
