@@ -332,7 +332,7 @@ def reconstructions(results: Results) -> tuple[Any, list[str]]:
     figure = new_figure(9.2, 0.4 + 7.9 * canvas.shape[0] / canvas.shape[1])
     axes = figure.add_subplot()
     axes.imshow(canvas, interpolation="nearest", aspect="equal")
-    labels = [s.label if s.psnr is None else f"{s.label}, {s.psnr:.2f} dB" for s in strips]
+    labels = [s.label if s.psnr is None else f"{s.label}\n{s.psnr:.2f} dB" for s in strips]
     axes.set_yticks([(i + 0.5) * height for i in range(len(strips))], labels, fontsize=7)
     look = entry_looks(results)
     for strip, label in zip(strips, axes.get_yticklabels(), strict=True):
