@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from latticebench.errors import Missing
-from latticebench.files import write_json
+from latticebench.errors import BadInput, Missing
+from latticebench.files import UNREADABLE, write_json
 
 FILE = "jobs.json"
 
@@ -46,12 +46,14 @@ def write(root: Path, jobs: Iterable[Job]) -> None:
 
 
 def read(root: Path) -> JobList:
-    """The list of the newest run. Raises Missing where none was started."""
+    """The list of the newest run. Raises Missing where none was started, BadInput on a damaged list."""
     try:
         values = json.loads((root / FILE).read_text())
-    except FileNotFoundError as error:
+        return JobList(float(values["began"]), [Job(**job) for job in values["jobs"]])
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise Missing(
             f"{root} holds no {FILE}: no workflow was started there; `make run CONFIG=…` does, on a cluster see"
             " docs/clusters.md"
         ) from error
-    return JobList(values["began"], [Job(**job) for job in values["jobs"]])
+    except UNREADABLE as error:
+        raise BadInput(f"{root / FILE} is damaged ({error}); the next `make run` writes it again") from error

@@ -1,4 +1,4 @@
-"""`latticebench status FOLDER`: what of a run is done, running and failed, and how long it will take."""
+"""`latticebench status RUN`: what of a run is done, running and failed, and how long it will take."""
 
 import collections
 from pathlib import Path
@@ -11,13 +11,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--lines", type=click.IntRange(0), default=3, show_default=True, help="Lines of each failed job's log.")
-def command(folder: Path, lines: int) -> None:
-    """Say how far the run in the results FOLDER is: its jobs, the last lines of failed ones, the hours left."""
-    from evaluation.status import status
+def command(run: Path, lines: int) -> None:
+    """Say how far a RUN is: its jobs, the last lines of failed ones, the hours left.
 
-    click.echo(text(folder, status(folder, lines)))
+    RUN is a results folder, or a configuration, which means results/<name>.
+    """
+    from evaluation.status import status
+    from latticebench import configuration
+
+    if run.is_file():
+        run = Path("results") / configuration.load(run, methods=False).name
+    click.echo(text(run, status(run, lines)))
 
 
 def text(folder: Path, status: "Status") -> str:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from evaluation import status
 from evaluation.cli.main import latticebench
 from latticebench import joblist, locks
-from latticebench.errors import Missing
+from latticebench.errors import BadInput, Missing
 from latticebench.joblist import Job
 
 NOW = 1_800_000_000.0
@@ -86,6 +86,27 @@ def test_the_command(root: Path) -> None:
     assert "no judge has ended yet" in shown
 
 
+def test_a_configuration_means_its_results(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.parents[1])
+    file = Path("mine.yaml")
+    file.write_text("name: mine\ndata: {source: bundled-photographs}\nquantizers: {none: {method: identity}}\n")
+    shown = CliRunner().invoke(latticebench, ["status", str(file)]).output
+    assert shown.startswith("results/mine: ") and "ValueError: no such thing" in shown
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="no workflow was started there"):
         status.status(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"began": 1, "jobs": [{"rule": "x"}]}'])
+def test_a_damaged_list_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / joblist.FILE).write_text(text)
+    with pytest.raises(BadInput, match="is damaged"):
+        status.status(tmp_path)
+
+
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("<html>")
+    result = CliRunner().invoke(latticebench, ["status", str(tmp_path / "page.html")])
+    assert isinstance(result.exception, BadInput)
