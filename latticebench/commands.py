@@ -13,9 +13,10 @@ from typing import NoReturn
 import click
 
 from latticebench import locks
-from latticebench.errors import LatticebenchError
+from latticebench.errors import BadInput, LatticebenchError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS)
 _OUT_OF_MEMORY_CURE = "smaller batches, fewer jobs at once or a larger machine, then run again: finished work is kept"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SCHEDULER = "LATTICEBENCH_SCHEDULER"
@@ -47,8 +48,8 @@ def run(command: click.Command, args: Sequence[str] | None = None, prog_name: st
     """Runs a click command as a program: `if __name__ == "__main__": run(command)`.
 
     Exit codes: 0 done, 2 bad input (usage errors included), 3 missing weights or data, 1 anything else.
-    A LatticebenchError, a full disk and a lack of memory end in one line `error: …` on stderr, any other exception
-    in its traceback.
+    A LatticebenchError, a path that cannot be used, a full disk and a lack of memory end in one line `error: …` on
+    stderr, any other exception in its traceback.
     """
     end_with_scheduler()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -65,6 +66,9 @@ def run(command: click.Command, args: Sequence[str] | None = None, prog_name: st
         click.echo(f"error: out of memory ({_OUT_OF_MEMORY_CURE}): {error}", err=True)
         sys.exit(1)
     except OSError as error:
+        if error.errno in _WRONG_PATH and error.filename:
+            click.echo(f"error: {error.filename}: {error.strerror}", err=True)
+            sys.exit(BadInput.exit_code)
         if error.errno not in _DISK_FULL:
             raise
         where = f" while writing {error.filename}" if error.filename else ""

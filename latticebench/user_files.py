@@ -12,7 +12,8 @@ from latticebench.errors import BadInput
 def import_file(path: str | Path, key: str) -> types.ModuleType:
     """Imports a file, once in a process, under a name of its own. Importing runs the file's code.
 
-    key: the configuration key that takes such paths, for the message. Raises BadInput where the file is missing.
+    key: the configuration key that takes such paths, for the message. Raises BadInput where the file is missing or
+    no Python file.
     """
     path = Path(path).resolve()
     if not path.is_file():
@@ -20,7 +21,8 @@ def import_file(path: str | Path, key: str) -> types.ModuleType:
     name = f"_latticebench_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
+        if spec is None or spec.loader is None:
+            raise BadInput(f"{path} is no Python file: its name does not end in .py; `{key}:` takes such files")
         sys.modules[name] = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(sys.modules[name])

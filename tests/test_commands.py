@@ -1,11 +1,12 @@
 """Exit codes and messages of commands."""
 
 import errno
+import os
 
 import click
 import pytest
 
-from latticebench import commands
+from latticebench import commands, user_files
 from latticebench.errors import BadInput, Missing
 
 
@@ -39,6 +40,18 @@ def test_a_full_disk_is_named(capsys):
     code, message = outcome(OSError(errno.ENOSPC, "No space left on device", "model.safetensors"), capsys)
     assert code == 1
     assert message.startswith("error: the disk is full while writing model.safetensors")
+
+
+@pytest.mark.parametrize("number", [errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EROFS])
+def test_a_path_that_cannot_be_used_is_named(number, capsys):
+    error = OSError(number, os.strerror(number), "config/mine.yaml/manifest.json")
+    assert outcome(error, capsys) == (2, f"error: config/mine.yaml/manifest.json: {os.strerror(number)}\n")
+
+
+def test_only_python_files_are_imported(tmp_path):
+    (tmp_path / "mine.txt").write_text("name = 1")
+    with pytest.raises(BadInput, match=r"mine.txt is no Python file: .*`module:`"):
+        user_files.import_file(tmp_path / "mine.txt", "module")
 
 
 def test_anything_else_keeps_its_traceback(capsys):
