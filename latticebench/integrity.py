@@ -5,6 +5,10 @@ that is gone, cut short or changed is renamed to `<name>.damaged`, and so is its
 made from it are removed, because the workflow makes a file again only for the sake of one that needs it; finished
 trainings among them are found whole and kept. A file whose size, times and inode are those of its last comparison is
 not read again.
+
+Stored features (evaluation/features.py) are shared by jobs and come without a manifest; `seal` gives them one when a
+run ends, and `sweep` does for those of a run that was killed, as it finds them. A damaged one is computed again by the
+next job that needs it.
 """
 
 import json
@@ -22,6 +26,7 @@ log = logging.getLogger(__name__)
 SEEN = ".verified.json"
 """What was compared before, in the results folder: path -> [size, times, inode, sha256]."""
 DAMAGED = ".damaged"
+FEATURES_MANIFEST = "made.json"
 
 
 def sweep(root: str | Path) -> list[str]:
@@ -58,9 +63,40 @@ def _sweep(root: Path) -> list[str]:
             manifest.replace(manifest.with_name(manifest.name + DAMAGED))
         for later in _later(root, manifest):
             later.unlink(missing_ok=True)
+    _seal(root)
     if kept != seen:
         write_json(root / SEEN, kept)
     return lines
+
+
+def seal(root: str | Path) -> None:
+    """Writes the hashes of stored features that a run has made. For the owner of the folder's lock, when it ends."""
+    try:
+        _seal(Path(root), renewed=True)
+    except OSError as error:  # a full disk, or one that only reads: the next sweep does it
+        log.debug("%s: features are not sealed: %s", root, error)
+
+
+def _seal(root: Path, renewed: bool = False) -> None:
+    """Hashes features that are in no manifest; with `renewed` also those that are newer than theirs.
+
+    A job that asks for one more head of a network writes the others again, on a GPU perhaps with other last bits.
+    """
+    for folder in root.glob("features/*/*/"):
+        manifest = folder / FEATURES_MANIFEST
+        known = _hashes(manifest)
+        written = manifest.stat().st_mtime_ns if known else 0
+        paths = sorted(folder.glob("[!.]*.npy"))
+        due = [p for p in paths if p.name not in known or (renewed and p.stat().st_mtime_ns > written)]
+        if due:
+            write_json(manifest, {"files": {**known, **{path.name: sha256(path) for path in due}}})
+
+
+def _hashes(manifest: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(manifest.read_bytes())["files"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
 
 
 def _manifests(root: Path) -> list[Path]:

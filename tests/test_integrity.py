@@ -142,3 +142,34 @@ def test_a_lock_lives_on_where_its_process_changes_its_folder(tmp_path: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "alive", done.stderr
+
+
+def test_stored_features_are_sealed_when_a_run_ends_and_compared_when_one_starts(root: Path) -> None:
+    folder = root / "features/network/images"
+    folder.mkdir(parents=True)
+    for name in ("pool.npy", "spatial.npy", ".pool.npy.unfinished.npy"):
+        (folder / name).write_text(name)
+    integrity.seal(root)
+    made = json.loads((folder / "made.json").read_text())["files"]
+    assert made == {name: sha256(folder / name) for name in ("pool.npy", "spatial.npy")}
+    assert integrity.sweep(root) == []
+    (folder / "pool.npy").write_text("other")
+    lines = integrity.sweep(root)
+    assert len(lines) == 1 and "pool.npy has changed since it was made" in lines[0]
+    assert not (folder / "pool.npy").exists()
+    assert set(json.loads((folder / "made.json").read_text())["files"]) == {"spatial.npy"}  # found whole just now
+    (folder / "pool.npy").write_text("made again")
+    integrity.seal(root)
+    assert integrity.sweep(root) == []
+
+
+def test_features_that_a_run_wrote_again_are_sealed_again(root: Path) -> None:
+    folder = root / "features/network/images"
+    folder.mkdir(parents=True)
+    (folder / "pool.npy").write_text("one")
+    integrity.sweep(root)  # of a run that was killed: sealed as they are found
+    (folder / "pool.npy").write_text("two")
+    later = (folder / "made.json").stat().st_mtime_ns + 10**9
+    os.utime(folder / "pool.npy", ns=(later, later))
+    integrity.seal(root)
+    assert integrity.sweep(root) == []

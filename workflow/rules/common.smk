@@ -145,10 +145,12 @@ onstart:
 
 
 onsuccess:
+    integrity.seal(ROOT)
     print(f"\nThe report is at {ROOT}/report/index.html")
 
 
 onerror:
+    integrity.seal(ROOT)
     print(
         f"\nSome jobs failed; their logs are under {ROOT}/logs. What is done stays done: the same command "
         f"goes on from there.\nA report of what there is: latticebench report {CONFIG_FILE}",
