@@ -25,6 +25,7 @@ CONVERTED = "weights.safetensors"
 FACTS = "fetched.json"
 INCOMING = ".incoming"
 """Folder of unfinished downloads inside the entry's own."""
+DAMAGED = ".damaged"
 
 
 def fetch(
@@ -51,7 +52,7 @@ def fetch(
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".lock"):
         done = present(registry, name)
-        if done is not None:
+        if done is not None and _as_it_came(folder, done):
             return done
         source, remote = _source(registry, entry, folder, offline, mirror)
         facts = _checked(registry, entry, source, remote)
@@ -82,6 +83,15 @@ def present(registry: Registry, name: str) -> Path | None:
             "delete the folder and fetch again, or correct the lock file"
         )
     return path if whole else None
+
+
+def _as_it_came(folder: Path, path: Path) -> bool:
+    """Whether the file still has the hash it had when it was fetched; another is set aside."""
+    if json.loads((folder / FACTS).read_text())["here"].get("sha256") == sha256(path):
+        return True
+    aside = path.replace(path.with_name(path.name + DAMAGED))
+    log.warning("%s has changed since it was fetched; it is now %s and is fetched again", path, aside.name)
+    return False
 
 
 def _source(

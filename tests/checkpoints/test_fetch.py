@@ -259,6 +259,21 @@ def test_a_damaged_folder_is_fetched_again(hub, checkpoints):
     assert json.loads((folder / "thing" / "fetched.json").read_text())["sha256"] == digest(BODY)
 
 
+@pytest.mark.parametrize("family", [None, "llamagen"])
+def test_a_file_whose_bytes_changed_is_set_aside_and_fetched_again(hub, checkpoints, family):
+    body = pickled({"model": {"weight": torch.arange(6.0)}})
+    hub.files[REPOSITORY]["thing.pt"] = body
+    more = {"family": family, "container": [["model"]], "weights": "raw", "elements": None} if family else {}
+    checkpoints(thing=on_hub("thing.pt", **more))
+    path = get()
+    good = path.read_bytes()
+    changed = bytearray(good)
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    assert get() == path and path.read_bytes() == good
+    assert path.with_name(path.name + ".damaged").read_bytes() == bytes(changed)
+
+
 def test_unknown_and_unreleased_names():
     registry = weights.load()
     with pytest.raises(BadInput, match="known: infinitycc-l24-tokenizer"):
