@@ -1,10 +1,10 @@
 """How much of a run is neither training nor evaluation: `python benchmarks/workflow_overhead.py results/embedded LOG`.
 
 LOG is Snakemake's log of an uninterrupted run from nothing (named at its end). Training and evaluation
-are the seconds that tokenizers, generators and records carry: they start after the imports and end before
-the process does. A tokenizer's training counts with the start values fitted to the data. Everything else is
-overhead: start-up and imports of every job, preparation of the images, token extraction and sampling (whose
-times no file carries), the report, the scheduler, and a core that waits.
+are the seconds that tokenizers, tokens, generators, samples and records carry: they start after the imports and
+end before the process does. A tokenizer's training counts with the start values fitted to the data. Everything
+else is overhead: start-up and imports of every job, preparation of the images, the report, the scheduler, and a
+core that waits.
 """
 
 import json
@@ -15,13 +15,16 @@ import click
 
 
 def working_seconds(root: Path) -> dict[str, float]:
-    """Seconds of training, judging, geometry, coding and generation that a results folder records."""
+    """Seconds of training, extraction, sampling, judging, geometry and coding that a results folder records."""
     trained = [json.loads(path.read_text()) for path in root.glob("tokenizers/*/seed*/tokenizer.json")]
     generators = [json.loads(path.read_text()) for path in root.glob("generators/*/seed*/generator.json")]
     seconds = {
         "training": sum(facts.get("fitting_seconds", facts.get("training_seconds", 0.0)) for facts in trained),
         "generators": sum(facts["training_seconds"] for facts in generators),
     }
+    for stage in ("tokens", "samples"):
+        manifests = [json.loads(path.read_text()) for path in root.glob(f"{stage}/*/made-*.json")]
+        seconds[stage] = sum(facts["seconds"] for facts in manifests)
     for suite in ("reconstruction", "compression", "generation"):
         paths = root.glob(f"records/*/seed*/{suite}.json")
         seconds[suite] = sum(json.loads(path.read_text())["machine"]["wall_seconds"] for path in paths)

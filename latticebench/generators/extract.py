@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,13 @@ FILES = ("train.npy", "train.labels.npy", "eval.npy", "eval.labels.npy", "tokens
 def command(config_path: Path, tokens_id: str, seed: int, data_path: Path, out: Path, device: str | None) -> None:
     """Extracts the tokens of the training and the evaluation split."""
     chosen = find(configuration.load(config_path), tokens_id)
-    folder = extract(chosen, seed, prepared.load(data_path), out, device)
+    data = prepared.load(data_path)
+    start = time.perf_counter()
+    folder = extract(chosen, seed, data, out, device)
+    seconds = round(time.perf_counter() - start, 3)
     files = {f"{folder.name}/{name}": sha256(folder / name) for name in FILES}
-    write_json(folder.parent / f"made-{seed}.json", {"files": files})
+    # Not in tokens.json, whose hash identifies the tokens.
+    write_json(folder.parent / f"made-{seed}.json", {"files": files, "seconds": seconds})
 
 
 def find(config: Configuration, tokens_id: str) -> Subject:

@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,12 @@ class Setting:
 def command(config_path: Path, generator: str, seed: int, out: Path, device: str | None) -> None:
     """Draws a generator's samples, those of its sweep, and a picture of some."""
     chosen = configuration.load(config_path).generator(generator)
+    start = time.perf_counter()
     folder = sample(chosen, seed, out, device)
+    seconds = round(time.perf_counter() - start, 3)
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    write_json(
-        folder.parent / f"made-{seed}.json", {"files": {f"{folder.name}/{n}": sha256(folder / n) for n in names}}
-    )
+    files = {f"{folder.name}/{name}": sha256(folder / name) for name in names}
+    write_json(folder.parent / f"made-{seed}.json", {"files": files, "seconds": seconds})
 
 
 def settings(options: dict[str, Any]) -> tuple[Setting, list[Setting]]:

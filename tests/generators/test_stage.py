@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from evaluation import generation, records
-from latticebench import configuration, generator_entries, tokenizers
+from latticebench import configuration, generator_entries, integrity, tokenizers
 from latticebench.data import pixel_classes, prepared
 from latticebench.data.prepare import prepare
 from latticebench.errors import BadInput, Missing
@@ -266,3 +266,23 @@ def test_a_sweep_crosses_its_lists_and_adds_snapshots(project):
     settings = sample.settings(options)[1]
     assert len(settings) == 7
     assert {(s.temperature, s.top_p) for s in settings[:6]} == {(t, p) for t in (0.9, 1.0) for p in (0.9, 0.95, 1.0)}
+
+
+def test_manifests_carry_the_seconds_that_the_overhead_counts(project, tmp_path):
+    from benchmarks import workflow_overhead
+
+    generator = project.config.generator("untold")
+    out = tmp_path / "results"
+    for stage in ("tokenizers", "generators"):
+        shutil.copytree(project.root / stage, out / stage)
+    tokens = generator_entries.tokens_of(generator).id
+    common = ["--config", str(project.path), "--seed", "0", "--out", str(out)]
+    extract.command.main([*common, "--tokens", tokens, "--data", str(project.root / "data")], standalone_mode=False)
+    sample.command.main([*common, "--generator", generator.id], standalone_mode=False)
+    manifests = {"tokens": out / "tokens" / tokens, "samples": out / "samples" / generator.id}
+    counted = workflow_overhead.working_seconds(out)
+    for stage, folder in manifests.items():
+        seconds = json.loads((folder / "made-0.json").read_text())["seconds"]
+        assert 0 < seconds == counted[stage]
+    assert "seconds" not in token_files.load(manifests["tokens"] / "seed0").description
+    assert not integrity.sweep(out)
