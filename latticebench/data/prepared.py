@@ -97,6 +97,11 @@ def load(path: str | Path) -> Prepared:
         return Prepared(path, _split(path, "train", manifest), _split(path, "eval", manifest), manifest)
     except FileNotFoundError as error:
         raise Missing(f"{error.filename} is missing; delete {path} and prepare again") from error
+    except MemoryError as error:
+        raise BadInput(
+            f"{path} cannot be read: out of memory ({error}); free some and run again, or, where there is plenty, "
+            "delete the folder and prepare again"
+        ) from error
     except UNREADABLE as error:
         raise BadInput(f"{path} cannot be read ({error}); delete the folder and prepare again") from error
 

@@ -48,7 +48,8 @@ def save(folder: Path, state: State) -> Path:
     Raises LatticebenchError on a full disk; older checkpoints stay.
     """
     tensors, plain = _flatten(state)
-    metadata = {"format": FORMAT, "state": json.dumps(plain), "sha256": _digest(tensors)}
+    text = json.dumps(plain)
+    metadata = {"format": FORMAT, "state": text, "state_sha256": _of_text(text), "sha256": _digest(tensors)}
     path = folder / f"step-{state.step:08d}.safetensors"
     try:
         with whole(path) as temporary:
@@ -116,6 +117,8 @@ def _read(path: Path) -> State:
         raise ValueError(f"format {metadata.get('format')} instead of {FORMAT}")
     if metadata["sha256"] != _digest(tensors):
         raise ValueError("its tensors differ from their checksum")
+    if metadata.get("state_sha256") not in (None, _of_text(metadata["state"])):  # older versions wrote none
+        raise ValueError("its state differs from its checksum")
     plain = json.loads(metadata["state"])
     return State(
         step=plain["step"],
@@ -132,6 +135,10 @@ def _read(path: Path) -> State:
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -91,6 +91,17 @@ def test_a_damaged_checkpoint_falls_back(keep, tmp_path, caplog):
     assert "going on from step-00000003.safetensors" in caplog.text
 
 
+def test_another_step_in_a_checkpoint_is_damage(tmp_path, caplog):
+    with pytest.raises(Crash):
+        run(stopping(helpers.task("fsq"), 4, crash), tmp_path, steps=1)
+    newest = tmp_path / "step-00000004.safetensors"
+    content = newest.read_bytes()
+    assert content.count(b'\\"step\\": 4,') == 1
+    newest.write_bytes(content.replace(b'\\"step\\": 4,', b'\\"step\\": 5,'))
+    assert run(helpers.task("fsq"), tmp_path).resumed_from == 3
+    assert "its state differs from its checksum" in caplog.text
+
+
 def test_all_checkpoints_damaged_starts_again_and_says_so(tmp_path, caplog):
     with pytest.raises(Crash):
         run(stopping(helpers.task("fsq"), 4, crash), tmp_path, steps=1)
