@@ -4,25 +4,25 @@ A fault is `hit(place, draw) -> Hit`; afterwards the caller runs the workflow on
 Where a fault cannot be caused on this machine it raises Unavailable with the reason.
 """
 
+import contextlib
 import dataclasses
 import os
 import random
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import psutil
 from PIL import Image
 
-from tests.faults.workspace import NAME, Run, Workspace, small_disk, unmount
-
-
-class Unavailable(Exception):
-    """The fault needs something that this machine does not allow."""
+from tests.faults.pair import FETCHED, Pair
+from tests.faults.workspace import NAME, Disk, Run, Unavailable, Workspace, small_disk, unmount
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def damaged(kind: str) -> Callable[[Workspace, str, random.Random], Hit]:
             raise Unavailable(f"the run makes no {kind}")
         path = draw.choice(paths)
         return Hit(
-            folder, f"{path.relative_to(folder)} {damage(path, draw)}", (f"{path.name} has changed", "is damaged")
+            folder, f"{path.relative_to(folder)} {damage(path, draw)}", (rf"{path.name} (has changed|is damaged)",)
         )
 
     return hit
@@ -98,7 +98,7 @@ def _moment(run: Run, draw: random.Random, latest: int = 8) -> bool:
 
 def killed_job(number: int) -> Callable[[Workspace, str, random.Random], Hit]:
     def hit(work: Workspace, name: str, draw: random.Random) -> Hit:
-        run, shown = Run(work.base / name, work.config), ""
+        run, shown = work.run(name), ""
         while not shown and _moment(run, draw):
             try:
                 job = draw.choice(run.jobs())
@@ -114,7 +114,7 @@ def killed_job(number: int) -> Callable[[Workspace, str, random.Random], Hit]:
 
 def killed_scheduler(number: int) -> Callable[[Workspace, str, random.Random], Hit]:
     def hit(work: Workspace, name: str, draw: random.Random) -> Hit:
-        run = Run(work.base / name, work.config)
+        run = work.run(name)
         alive = _moment(run, draw)
         jobs = run.jobs()
         run.process.send_signal(number)
@@ -130,7 +130,7 @@ def killed_scheduler(number: int) -> Callable[[Workspace, str, random.Random], H
 
 def killed_server(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The process that jobs are forked from."""
-    run, shown = Run(work.base / name, work.config), ""
+    run, shown = work.run(name), ""
     if _moment(run, draw) and (server := run.server()):
         server.kill()
         shown = f"warm process {server.pid} killed"
@@ -140,7 +140,7 @@ def killed_server(work: Workspace, name: str, draw: random.Random) -> Hit:
 
 def out_of_memory(work: Workspace, name: str, draw: random.Random) -> Hit:
     """A job may not take more memory than it has."""
-    run, shown = Run(work.base / name, work.config), ""
+    run, shown = work.run(name), ""
     while not shown and _moment(run, draw):
         try:
             job = draw.choice(run.jobs())
@@ -149,48 +149,42 @@ def out_of_memory(work: Workspace, name: str, draw: random.Random) -> Hit:
         except (psutil.NoSuchProcess, ProcessLookupError, IndexError):
             continue
     code = run.wait()
-    return Hit(run.folder, shown if code else "", ("out of memory", "MemoryError", "alloc", "Cannot allocate"))
+    return Hit(run.folder, shown if code else "", ("out of memory|MemoryError|Cannot allocate|can't allocate",))
 
 
 def full_disk(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The results lie on a tmpfs with room for a part of them."""
-    if os.geteuid() != 0:
-        raise Unavailable("mounting a tmpfs needs root")
     needed = sum(path.stat().st_size for path in (work.base / "unbroken/results").rglob("*") if path.is_file()) / 2**20
     folder = work.base / name / "results"
     with small_disk(folder, max(0.1, needed * (0.1 + 0.7 * draw.random()))):
-        run = Run(work.base / name, work.config)
+        run = work.run(name)
         code = run.wait()
         text = run.text()
     shown = "no space left on the tmpfs" if code and ("disk is full" in text or "No space left" in text) else ""
-    return Hit(run.folder, shown, ("disk is full", "No space left"), lambda: unmount(folder))
+    return Hit(run.folder, shown, ("disk is full|No space left",), lambda: unmount(folder))
 
 
 def read_only(work: Workspace, name: str, draw: random.Random) -> Hit:
-    """The results' file system turns read-only in the middle."""
-    if os.geteuid() != 0:
-        raise Unavailable("remounting needs root")
+    """The results' file system turns read-only in the middle, as one does after an error of its disk."""
     folder = work.base / name / "results"
-    with small_disk(folder, 512):
-        run = Run(work.base / name, work.config)
+    disk = Disk(work.base / f"{name}.ext4", folder)
+    try:
+        run = work.run(name)
         alive = _moment(run, draw)
-        done = subprocess.run(["mount", "-o", "remount,ro", str(folder)], capture_output=True, text=True, check=False)
-        for _ in range(200):  # refused while a file is open for writing
-            if done.returncode == 0 or not run.running():
-                break
-            time.sleep(0.05)
-            done = subprocess.run(
-                ["mount", "-o", "remount,ro", str(folder)], capture_output=True, text=True, check=False
-            )
+        disk.fail()
         code = run.wait()
-        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
-    shown = "results remounted read-only" if alive and code and done.returncode == 0 else ""
+        text = run.text()
+        disk.repair()
+    except BaseException:
+        unmount(folder)
+        raise
+    shown = "results turned read-only" if alive and code and "Read-only file system" in text else ""
     return Hit(run.folder, shown, ("Read-only file system",), lambda: unmount(folder))
 
 
 def running_checkpoint(work: Workspace, name: str, draw: random.Random) -> Hit:
     """Everything is killed during a training, and its newest checkpoint is damaged."""
-    run = Run(work.base / name, work.config)
+    run = work.run(name)
     steps = f"results/{NAME}/running/*/seed*/step-*.safetensors"
     seen = run.until(lambda: bool(list(run.folder.glob(steps))))
     run.kill()
@@ -198,48 +192,68 @@ def running_checkpoint(work: Workspace, name: str, draw: random.Random) -> Hit:
     paths = sorted(run.folder.glob(steps), key=lambda path: path.name)
     if not seen or not paths:
         return Hit(run.folder, "")
+    newest = paths[-1]
     return Hit(
-        run.folder, f"{paths[-1].name} {damage(paths[-1], draw)}", ("is damaged", "resum", "going on", "has changed")
+        run.folder, f"{newest.name} {damage(newest, draw)}", (rf"{newest.name} is damaged .*(going on|starting)",)
     )
 
 
 def second_run(work: Workspace, name: str, draw: random.Random) -> Hit:
     """Another run starts in the same folder."""
-    run = Run(work.base / name, work.config)
+    run = work.run(name)
     alive = _moment(run, draw)
-    other = Run(run.folder, work.config)
+    other = work.run(name)
     code, first = other.wait(), run.wait()
     return Hit(run.folder, "the second run was refused" if alive and code and not first else "", ("is in use by",))
 
 
 def clock_jump(work: Workspace, name: str, draw: random.Random) -> Hit:
-    """A stand-in for a jumping clock: between two runs, times of half the files move by up to a year, either way."""
-    run = Run(work.base / name, work.config)
-    alive = _moment(run, draw)
+    """The clock that a run's processes see jumps by up to a year, either way; then the run is killed.
+
+    The kernel's clock, which stamps files, stays: the times of half the files are moved in its place.
+    """
+    library, offset = work.base / "clock.so", work.base / f"{name}.clock"
+    source = Path(__file__).with_name("clock.c")
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise Unavailable("no C compiler to make the library that moves a process's clock")
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    offset.write_bytes(bytes(8))
+    run = work.run(name, environment={"LD_PRELOAD": str(library), "FAULTS_CLOCK": str(offset)})
+    alive = _moment(run, draw, latest=5)
+    seconds = int(draw.uniform(-1, 1) * 365 * 86400)
+    with open(offset, "r+b") as file:
+        file.write(struct.pack("q", seconds))
+    done = run.finished_jobs()
+    alive = alive and run.until(lambda: run.finished_jobs() >= done + 2)  # jobs start and end on the moved clock
+    stamped = f"{datetime.fromtimestamp(time.time() + seconds):%a %b} " in run.log.read_text()
     run.kill()
+    time.sleep(1)
     paths = [path for path in sorted(run.folder.glob("results/**/*")) if path.is_file() and draw.random() < 0.5]
     for path in paths:
         moved = time.time() + draw.uniform(-1, 1) * 365 * 86400
         os.utime(path, (moved, moved))
-    return Hit(run.folder, f"times of {len(paths)} files moved" if alive and paths else "")
+    shown = f"clock moved by {seconds / 86400:.0f} days, times of {len(paths)} files moved"
+    return Hit(run.folder, shown if alive and stamped and paths else "")
 
 
 def changed_source(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The pictures change while the run goes on with what it prepared from them."""
     own = work.base / f"{name}-input"
     shutil.copytree(work.base / "images", own / "images")
-    shutil.copy(work.config, own / "config.yaml")
-    run = Run(work.base / name, own / "config.yaml")
+    config = own / "config.yaml"
+    shutil.copy(work.config, config)
+    run = work.run(name, config)
     prepared = run.until(lambda: bool(list(run.folder.glob(f"results/{NAME}/data/*/manifest.json"))))
     for path in draw.sample(sorted((own / "images").iterdir()), 10):
         Image.new("RGB", (40, 40), "red").save(path)
     code = run.wait()
-    return Hit(run.folder, "10 pictures replaced" if prepared and code == 0 else "")
+    return Hit(run.folder, "10 pictures replaced" if prepared and code == 0 else "", config=config)
 
 
 def changed_data(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The run is killed, and before it goes on a prepared array is damaged."""
-    run = Run(work.base / name, work.config)
+    run = work.run(name)
     alive = _moment(run, draw)
     run.kill()
     time.sleep(1)
@@ -249,6 +263,63 @@ def changed_data(work: Workspace, name: str, draw: random.Random) -> Hit:
         return Hit(run.folder, "")
     path = draw.choice(paths)
     return Hit(run.folder, f"{path.name} {damage(path, draw)}", (f"{path.name} has changed",))
+
+
+def damaged_features(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """Stored features are damaged in a finished run, and every job that would read them has to be done again."""
+    folder = work.finished(name)
+    root = folder / "results" / NAME
+    path = draw.choice(sorted(root.glob("features/*/*/*.npy")))
+    how = damage(path, draw)
+    for manifest in [*root.glob("records/*/made-0.json"), *root.glob("records/oracle-*/made.json")]:
+        manifest.unlink()
+    return Hit(folder, f"{path.relative_to(folder)} {how}", (rf"{path.name} has changed",))
+
+
+def killed_rank(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """One of the two processes of a training dies."""
+    assert isinstance(work, Pair)
+    run, shown, number = work.run(name), "", draw.choice([signal.SIGKILL, signal.SIGTERM])
+    steps, count = f"results/{NAME}/running/*/seed*/step-*.safetensors", draw.randrange(40)
+    if run.until(lambda: any(int(path.stem.removeprefix("step-")) > count for path in run.folder.glob(steps))):
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            rank = draw.choice(run.ranks())
+            place = rank.environ()["RANK"]
+            rank.send_signal(number)
+            shown = f"rank {place} of 2 got {number.name}"
+    code = run.wait()
+    said = ("Error in rule tokenizer", "exitcode|stopped by", r"going on from step \d+")
+    return Hit(run.folder, shown if code else "", said)
+
+
+def broken_download(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """The hub breaks off, ends early as if that were all, or sends other bytes than it announced."""
+    assert isinstance(work, Pair)
+    how = draw.choice(["broken off", "cut short", "changed"])
+    if how == "broken off":
+        work.hub.drops = 10**6
+    elif how == "cut short":
+        work.hub.truncates = True
+    else:
+        work.replace()
+    try:
+        run = work.run(name)
+        code = run.wait()
+    finally:
+        work.heal()
+    unused = not list(run.folder.glob(f"results/{NAME}/tokenizers/released-*/made-*.json"))
+    return Hit(run.folder, f"download {how}" if code and unused else "", ("broke off|no answer|it is not used",))
+
+
+def damaged_fetched(work: Workspace, name: str, draw: random.Random) -> Hit:
+    """Fetched weights are damaged after they have arrived, and are needed once more."""
+    folder = work.finished(name)
+    how = damage(folder / FETCHED, draw)
+    for path in folder.glob(f"results/{NAME}/tokenizers/released-*/made-0.json"):
+        path.unlink()
+    # Cut short it is not taken for whole and comes again without a word; of the same size its hash tells.
+    said = (rf"{Path(FETCHED).name} has changed since it was fetched",) if how == "a bit flipped" else ()
+    return Hit(folder, f"{FETCHED} {how}", said)
 
 
 KINDS: dict[str, Callable[[Workspace, str, random.Random], Hit]] = {
@@ -262,8 +333,14 @@ KINDS: dict[str, Callable[[Workspace, str, random.Random], Hit]] = {
     "read-only results": read_only,
     "damaged running checkpoint": running_checkpoint,
     "two runs in one folder": second_run,
-    "clock jump (stand-in: times of files)": clock_jump,
+    "clock jump": clock_jump,
     "source changed under a run": changed_source,
     "prepared data changed between runs": changed_data,
+    "killed rank of two": killed_rank,
+    "damaged download": broken_download,
+    "damaged fetched weights": damaged_fetched,
+    "damaged features": damaged_features,
     **{f"damaged {kind}": damaged(kind) for kind in FINISHED},
 }
+PAIRED = ("killed rank of two", "damaged download", "damaged fetched weights")
+"""Kinds that need the second workflow (tests/faults/pair.py)."""

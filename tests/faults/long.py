@@ -6,18 +6,21 @@ unbroken run in every field that does not depend on the machine.
 
 import dataclasses
 import random
+import re
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from tqdm import tqdm
 
-from tests.faults.kinds import KINDS, Unavailable
-from tests.faults.workspace import Run, Workspace
+from tests.faults.kinds import KINDS, PAIRED, Hit
+from tests.faults.pair import Pair
+from tests.faults.workspace import Unavailable, Workspace, logs
 
 ATTEMPTS = 4
 """A fault that came too late to hit is tried again this often, at another moment."""
@@ -44,36 +47,23 @@ def inject(work: Workspace, kind: str, seed: str) -> Outcome:
         try:
             if not hit.shown:
                 continue
-            shown, wrong = hit.shown, _recover(work, hit.folder, hit.said)
+            shown, wrong = hit.shown, _recover(work, hit)
             break
         finally:
             hit.after()
     return Outcome(kind, seed, shown, wrong, time.monotonic() - start)
 
 
-def _recover(work: Workspace, folder: Path, said: tuple[str, ...]) -> str:
-    before = "\n".join(Run.text(_Finished(folder, path)) for path in sorted(folder.glob("run-*.log")))
-    run = Run(folder, _config(work, folder))
+def _recover(work: Workspace, hit: Hit) -> str:
+    before = "\n".join(path.read_text(errors="replace") for path in [*hit.folder.glob("run-*.log"), *logs(hit.folder)])
+    run = work.run(hit.folder.name, hit.config)
     code = run.wait()
     text = before + run.text()
     if code:
         return f"the next run ended with {code}: …{run.log.read_text()[-1500:]}"
-    if said and not any(words in text for words in said):
-        return f"nobody said any of {said}"
-    return work.difference(folder)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Finished:
-    """What Run.text reads of a run that is over."""
-
-    folder: Path
-    log: Path
-
-
-def _config(work: Workspace, folder: Path) -> Path:
-    own = folder.parent / f"{folder.name}-input" / "config.yaml"
-    return own if own.exists() else work.config
+    if silent := [pattern for pattern in hit.said if not re.search(pattern, text)]:
+        return f"nobody said {silent}"
+    return work.difference(hit.folder)
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -91,6 +81,15 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
+def workspaces(base: Path, kinds: Sequence[str]) -> dict[str, Workspace]:
+    """kind -> where it is injected, prepared."""
+    made: dict[bool, Workspace] = {}
+    for paired in sorted({kind in PAIRED for kind in kinds}):
+        made[paired] = Pair(base / "pair") if paired else Workspace(base / "one")
+        made[paired].prepare()
+    return {kind: made[kind in PAIRED] for kind in kinds}
+
+
 @click.command()
 @click.option("--faults", default=60, show_default=True, help="How many to inject, the kinds in turn.")
 @click.option("--seed", default=0, show_default=True, help="Of the moments and places.")
@@ -102,8 +101,7 @@ def main(faults: int, seed: int, only: tuple[str, ...], keep: Path | None) -> No
     with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
         base = keep or Path(temporary)
         base.mkdir(parents=True, exist_ok=True)
-        work = Workspace(base.resolve())
-        work.prepare()
+        works = workspaces(base.resolve(), kinds)
         outcomes: list[Outcome] = []
         absent: dict[str, str] = {}
         turn = 0
@@ -115,7 +113,7 @@ def main(faults: int, seed: int, only: tuple[str, ...], keep: Path | None) -> No
                 if kind in absent:
                     continue
                 try:
-                    outcomes.append(inject(work, kind, name))
+                    outcomes.append(inject(works[kind], kind, name))
                 except Unavailable as error:
                     absent[kind] = str(error)
                     continue

@@ -4,9 +4,8 @@ import sys
 
 import pytest
 
-from tests.faults.kinds import Unavailable
 from tests.faults.long import inject
-from tests.faults.workspace import Workspace
+from tests.faults.workspace import Unavailable, Workspace
 
 pytestmark = [
     pytest.mark.slow,

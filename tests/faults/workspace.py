@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,10 @@ PATIENCE = 900.0
 """Seconds after which a run counts as stuck."""
 
 
+class Unavailable(Exception):
+    """The fault needs something that this machine does not allow."""
+
+
 def write_images(folder: Path, seed: int = 0) -> None:
     """Smooth pictures with some texture, all from one seed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,24 +81,26 @@ def write_images(folder: Path, seed: int = 0) -> None:
 class Run:
     """A run of the workflow as a process group of its own, with what it and its jobs have written."""
 
-    def __init__(self, folder: Path, config: Path, *arguments: str) -> None:
+    def __init__(
+        self, folder: Path, config: Path, arguments: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         number = len(list(folder.glob("run-*.log")))
         self.log = folder / f"run-{number}.log"
-        environment = {**os.environ, "LATTICEBENCH_CHECKPOINT_SECONDS": "0.1"}
+        full = {**os.environ, "LATTICEBENCH_CHECKPOINT_SECONDS": "0.1", **(environment or {})}
         with open(self.log, "w") as file:
             self.process = subprocess.Popen(
                 command(folder, config, "--cores", "2", *arguments),
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
-                env=environment,
+                env=full,
             )
 
     def text(self) -> str:
         """The scheduler's words and every job's log."""
-        return "\n".join(path.read_text(errors="replace") for path in [self.log, *self.folder.rglob("logs/**/*.log")])
+        return "\n".join(path.read_text(errors="replace") for path in [self.log, *logs(self.folder)])
 
     def running(self) -> bool:
         return self.process.poll() is None
@@ -131,11 +137,26 @@ class Run:
                     return child
         return None
 
+    def ranks(self) -> list[psutil.Process]:
+        """The processes that share a training, where torchrun has started some."""
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                words = child.cmdline()
+                if "latticebench.tokenizers.train" in words and "torch.distributed.run" not in words:
+                    found.append(child)
+        return found
+
     def kill(self) -> None:
         """SIGKILL to the scheduler's whole group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def logs(folder: Path) -> list[Path]:
+    """The logs of the jobs of a run in `folder`."""
+    return sorted(folder.glob("results/*/logs/**/*.log"))
 
 
 def _kept(folder: Path) -> set[str]:
@@ -150,16 +171,28 @@ class Workspace:
     """base: holds the configuration, its images, the unbroken run and a folder a fault."""
 
     base: Path
+    configuration: Mapping[str, Any] = dataclasses.field(default_factory=lambda: CONFIGURATION)
+    arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.config = self.base / "config.yaml"
         self.expected: dict[str, dict[str, object]] = {}
 
+    def run(self, name: str, config: Path | None = None, environment: Mapping[str, str] | None = None) -> Run:
+        """Starts a run in the folder `name`, with this workspace's configuration or another."""
+        folder = self.base / name
+        return Run(folder, config or self.config, self.arguments, {**self.environment(folder), **(environment or {})})
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """What the runs in a folder find in their environment beside the harness's own."""
+        return {}
+
     def prepare(self) -> None:
         """Writes the inputs and makes the unbroken run. Raises RuntimeError where that fails."""
+        self.base.mkdir(parents=True, exist_ok=True)
         write_images(self.base / "images")
-        self.config.write_text(yaml.safe_dump(CONFIGURATION))
-        run = Run(self.base / "unbroken", self.config)
+        self.config.write_text(yaml.safe_dump(dict(self.configuration)))
+        run = self.run("unbroken")
         if run.wait():
             raise RuntimeError(f"the unbroken run failed:\n{run.text()[-4000:]}")
         self.expected = results(self.base / "unbroken")
@@ -188,14 +221,49 @@ class Workspace:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: float) -> Iterator[None]:
-    """A tmpfs of that size at `folder`, which needs root; lifted at the end with its content kept."""
+    """A tmpfs of that size at `folder`; it grows at the end and keeps its content. Raises Unavailable."""
     folder.mkdir(parents=True, exist_ok=True)
-    size = f"size={int(megabytes * 2**20)}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
+    _system("mount", "-t", "tmpfs", "-o", f"size={int(megabytes * 2**20)}", "tmpfs", str(folder))
     try:
         yield
     finally:
         subprocess.run(["mount", "-o", "remount,size=1g", str(folder)], check=True)
+
+
+class Disk:
+    """A file system of its own in the file `image`, mounted at `folder`. Raises Unavailable where that may not be."""
+
+    def __init__(self, image: Path, folder: Path) -> None:
+        self.image, self.folder = image, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(image, "wb") as file:
+            file.truncate(512 * 2**20)
+        _system("mkfs.ext4", "-q", "-F", str(image))
+        self._mount()
+
+    def _mount(self) -> None:
+        _system("mount", "-o", "loop", str(self.image), str(self.folder))
+
+    def fail(self) -> None:
+        """As after an error of the disk: from now on it can only be read, whoever has a file open."""
+        subprocess.run(["mount", "-o", "remount,abort", str(self.folder)], check=True)
+
+    def repair(self) -> None:
+        """Checked and mounted again, as an administrator does. What had not reached the disk is gone."""
+        subprocess.run(["umount", str(self.folder)], check=True)
+        done = subprocess.run(["e2fsck", "-f", "-y", str(self.image)], capture_output=True, text=True, check=False)
+        if done.returncode > 1:  # 1: errors were corrected
+            raise RuntimeError(done.stdout + done.stderr)
+        self._mount()
+
+
+def _system(*words: str) -> None:
+    try:
+        subprocess.run(words, check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise Unavailable(f"there is no {words[0]} here") from error
+    except subprocess.CalledProcessError as error:
+        raise Unavailable(f"{words[0]} is refused here: {error.stderr.strip()}") from error
 
 
 def unmount(folder: Path) -> None:
