@@ -19,6 +19,11 @@ class Difference:
     real: bool
     how: str
 
+    def turned(self) -> "Difference":
+        """b − a."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return dataclasses.replace(self, value=-self.value, low=low, high=high)
+
 
 def difference(a: Entry, b: Entry, key: str, suite: str = "reconstruction") -> Difference | None:
     """a − b of a metric of a suite of records; None where one of the two has no number.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def draw(results: Results, folder: str | Path, plans: Iterable[Plan]) -> list[Dr
 def _save(figure: Any, stem: Path, photographs: bool) -> str | None:
     """Writes the files; returns the SVG text. Nothing in them depends on the day or the machine's user."""
     # The layout is solved once and kept: solving it again for each file would double the time.
-    figure.draw_without_rendering()
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
     with whole(stem.with_suffix(".png")) as temporary:
         figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": "latticebench"})
@@ -87,6 +89,22 @@ def new_figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def powers_of_ten(*axes: Any) -> None:
+    """Labels logarithmic axes 10ⁿ in plain text: matplotlib's own formulas for such labels take seconds to set."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    def label(value: float, _: int | None) -> str:
+        exponent = round(math.log10(value))
+        return f"10{str(exponent).translate(_RAISED)}" if math.isclose(value, 10.0**exponent) else ""
+
+    for axis in axes:
+        axis.set_major_formatter(FuncFormatter(label))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def entry_looks(results: Results) -> dict[str, looks.Look]:
@@ -236,6 +254,7 @@ def usage(results: Results) -> tuple[Any, list[str]]:
         )
         axes.margins(y=0.08)
     axes.set(xscale="log", yscale="log", xlabel="rank of the code", ylabel="share of tokens")
+    powers_of_ten(axes.xaxis, axes.yaxis)
     legend(figure, [line for _, line in sorted(lines, key=lambda pair: -pair[0])])
     return figure, used
 
@@ -423,6 +442,7 @@ def smallest_distance(results: Results) -> tuple[Any, list[str]]:
             )
             lines.setdefault(method, line)
         axes.set(xscale="log", title=f"d = {dim}", xlabel="codebook size K")
+        powers_of_ten(axes.xaxis)
         axes.xaxis.set_minor_formatter("")
         axes.set_ylim(bottom=0)
     figure.axes[0].set_ylabel("smallest distance δ_min")

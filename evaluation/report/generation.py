@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.report import figures, looks, stability, tables
-from evaluation.report.figures import NothingToDraw, Plan, legend, new_figure, series
+from evaluation.report.figures import NothingToDraw, Plan, legend, new_figure, powers_of_ten, series
 from evaluation.report.results import GENERATION, Entry, Results, Source, metric
 from evaluation.report.tables import Field, Row, Table
 
@@ -148,6 +148,7 @@ def token_frequencies(results: Results) -> tuple[Any, list[str]]:
             )
         lines.append(line)
     axes.set(xscale="log", yscale="log", xlabel="rank of the code", ylabel="share of tokens")
+    powers_of_ten(axes.xaxis, axes.yaxis)
     legend(figure, lines)
     return figure, [source.path for _, source in found]
 

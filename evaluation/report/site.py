@@ -7,6 +7,7 @@ side by side, and below them what they were measured on, with and by.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,6 @@ from typing import Any
 
 import yaml
 
-from evaluation import records
 from evaluation.metrics import Metric
 from evaluation.report import claims, comparisons, definitions, formats, images, looks, published, tables
 from evaluation.report.figures import GRID, INK, MUTED, Drawing
@@ -299,12 +299,12 @@ class _Site:
                 rows.append((column, cells))
         pairs = {}
         for key in _DUEL_METRICS:
-            for a in entries:
-                for b in entries:
-                    found = None if a is b else comparisons.difference(a, b, key)
-                    if found is not None:
-                        ends = [None if x is None else round(x, 5) for x in (found.value, found.low, found.high)]
-                        pairs[f"{key}|{a.name}|{b.name}"] = [*ends, found.real]
+            for a, b in itertools.combinations(entries, 2):
+                found = comparisons.difference(a, b, key)
+                if found is not None:
+                    for first, second, one in ((a, b, found), (b, a, found.turned())):
+                        ends = [None if x is None else round(x, 5) for x in (one.value, one.low, one.high)]
+                        pairs[f"{key}|{first.name}|{second.name}"] = [*ends, one.real]
         strips = images.strips(view.results)
         count = strips[0].count if strips else 0
         return {"rows": rows, "entries": entries, "pairs": json.dumps(pairs).replace("<", "\\u003c"), "count": count}
@@ -404,7 +404,10 @@ def _duels(results: Results) -> dict[str, Any] | None:
     order = [entry for _, entry in sorted(scored, key=lambda pair: -pair[0])]
     if len(order) < 2:
         return None
-    found = {(a.name, b.name): comparisons.difference(a, b, "psnr") for a in order for b in order if a is not b}
+    found = {}
+    for a, b in itertools.combinations(order, 2):
+        one = comparisons.difference(a, b, "psnr")
+        found |= {(a.name, b.name): one, (b.name, a.name): one and one.turned()}
     largest = max((abs(d.value) for d in found.values() if d), default=1.0) or 1.0
     return {"order": order, "found": found, "largest": largest}
 
@@ -415,8 +418,8 @@ def _section(name: str, sources: list[Source]) -> dict[str, Any]:
     rows = [(metric(key), [source.record.values.get(key) for source in sources]) for key in keys]
     details = []
     for source in sources:
-        data = json.loads(records.dump(source.record))
-        details.append((source, json.dumps(_short(data), indent=1, ensure_ascii=False)))
+        data = _short(source.record.model_dump(mode="json"))
+        details.append((source, json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)))
     return {"name": name, "suite": sources[0].record.suite, "sources": sources, "rows": rows, "details": details}
 
 
