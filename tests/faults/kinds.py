@@ -87,9 +87,14 @@ def damaged(kind: str) -> Callable[[Workspace, str, random.Random], Hit]:
     return hit
 
 
-def _moment(run: Run, draw: random.Random, latest: int = 8) -> bool:
-    """Waits for a random moment: so many jobs are finished, another one runs, and a little more time."""
-    jobs = draw.randrange(latest)
+def _moment(run: Run, draw: random.Random, to_come: int = 2) -> bool:
+    """Waits for a random moment: so many jobs are finished, another one runs, and a little more time.
+
+    to_come: jobs that are left for after it.
+    """
+    if not run.until(lambda: run.all_jobs() > 0):
+        return False
+    jobs = draw.randrange(max(run.all_jobs() - to_come, 1))
     if not run.until(lambda: run.finished_jobs() >= jobs and bool(run.jobs())):
         return False
     time.sleep(draw.random())
@@ -98,7 +103,7 @@ def _moment(run: Run, draw: random.Random, latest: int = 8) -> bool:
 
 def killed_job(number: int) -> Callable[[Workspace, str, random.Random], Hit]:
     def hit(work: Workspace, name: str, draw: random.Random) -> Hit:
-        run, shown = work.run(name), ""
+        run, shown = work.part_way(name, draw), ""
         while not shown and _moment(run, draw):
             try:
                 job = draw.choice(run.jobs())
@@ -114,7 +119,7 @@ def killed_job(number: int) -> Callable[[Workspace, str, random.Random], Hit]:
 
 def killed_scheduler(number: int) -> Callable[[Workspace, str, random.Random], Hit]:
     def hit(work: Workspace, name: str, draw: random.Random) -> Hit:
-        run = work.run(name)
+        run = work.part_way(name, draw)
         alive = _moment(run, draw)
         jobs = run.jobs()
         run.process.send_signal(number)
@@ -130,7 +135,7 @@ def killed_scheduler(number: int) -> Callable[[Workspace, str, random.Random], H
 
 def killed_server(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The process that jobs are forked from."""
-    run, shown = work.run(name), ""
+    run, shown = work.part_way(name, draw), ""
     if _moment(run, draw) and (server := run.server()):
         server.kill()
         shown = f"warm process {server.pid} killed"
@@ -140,7 +145,7 @@ def killed_server(work: Workspace, name: str, draw: random.Random) -> Hit:
 
 def out_of_memory(work: Workspace, name: str, draw: random.Random) -> Hit:
     """A job may not take more memory than it has."""
-    run, shown = work.run(name), ""
+    run, shown = work.part_way(name, draw), ""
     while not shown and _moment(run, draw):
         try:
             job = draw.choice(run.jobs())
@@ -184,7 +189,7 @@ def read_only(work: Workspace, name: str, draw: random.Random) -> Hit:
 
 def running_checkpoint(work: Workspace, name: str, draw: random.Random) -> Hit:
     """Everything is killed during a training, and its newest checkpoint is damaged."""
-    run = work.run(name)
+    run = work.part_way(name, draw, most=1)
     steps = f"results/{NAME}/running/*/seed*/step-*.safetensors"
     seen = run.until(lambda: bool(list(run.folder.glob(steps))))
     run.kill()
@@ -200,7 +205,7 @@ def running_checkpoint(work: Workspace, name: str, draw: random.Random) -> Hit:
 
 def second_run(work: Workspace, name: str, draw: random.Random) -> Hit:
     """Another run starts in the same folder."""
-    run = work.run(name)
+    run = work.part_way(name, draw)
     alive = _moment(run, draw)
     other = work.run(name)
     code, first = other.wait(), run.wait()
@@ -219,8 +224,8 @@ def clock_jump(work: Workspace, name: str, draw: random.Random) -> Hit:
         raise Unavailable("no C compiler to make the library that moves a process's clock")
     subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     offset.write_bytes(bytes(8))
-    run = work.run(name, environment={"LD_PRELOAD": str(library), "FAULTS_CLOCK": str(offset)})
-    alive = _moment(run, draw, latest=5)
+    run = work.part_way(name, draw, environment={"LD_PRELOAD": str(library), "FAULTS_CLOCK": str(offset)})
+    alive = _moment(run, draw, to_come=5)
     seconds = int(draw.uniform(-1, 1) * 365 * 86400)
     with open(offset, "r+b") as file:
         file.write(struct.pack("q", seconds))
@@ -253,7 +258,7 @@ def changed_source(work: Workspace, name: str, draw: random.Random) -> Hit:
 
 def changed_data(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The run is killed, and before it goes on a prepared array is damaged."""
-    run = work.run(name)
+    run = work.part_way(name, draw)
     alive = _moment(run, draw)
     run.kill()
     time.sleep(1)

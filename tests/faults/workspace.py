@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -59,6 +61,8 @@ CONFIGURATION: dict[str, Any] = {
     "generators": {"vq": {"tokenizer": "vq"}},
 }
 IMAGES = 80
+STAGES = ("data", "tokenizers", "tokens", "generators", "samples")
+"""Folders of the results in the order in which jobs need them; what is judged and coded from them comes after."""
 PATIENCE = 900.0
 """Seconds after which a run counts as stuck."""
 
@@ -115,11 +119,16 @@ class Run:
         while self.running() and time.monotonic() < deadline:
             if true():
                 return True
-            time.sleep(0.02)
+            time.sleep(0.05)
         return False
 
     def finished_jobs(self) -> int:
         return self.log.read_text().count("Finished jobid:")
+
+    def all_jobs(self) -> int:
+        """How many the run will do; 0 before it knows."""
+        found = re.search(r"^total +(\d+)$", self.log.read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
 
     def jobs(self) -> list[psutil.Process]:
         """The processes that do the work: children of the warm server, or of the scheduler where there is none."""
@@ -198,10 +207,25 @@ class Workspace:
         self.expected = results(self.base / "unbroken")
 
     def finished(self, name: str) -> Path:
-        """A copy of the unbroken run, times included."""
+        """A copy of the unbroken run, times included, without its log."""
         folder = self.base / name
-        shutil.copytree(self.base / "unbroken", folder)
+        shutil.copytree(self.base / "unbroken", folder, ignore=shutil.ignore_patterns("run-*.log"))
         return folder
+
+    def part_way(
+        self,
+        name: str,
+        draw: random.Random,
+        most: int = len(STAGES),
+        environment: Mapping[str, str] | None = None,
+    ) -> Run:
+        """Starts a run that has some stages of the unbroken one behind it: none, up to the first `most` of STAGES."""
+        root = self.finished(name) / "results" / NAME
+        kept = {*STAGES[: draw.randrange(most + 1)], "logs"}
+        for path in root.iterdir():
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path)
+        return self.run(name, environment=environment)
 
     def difference(self, folder: Path) -> str:
         """What differs from the unbroken run or is damaged or gone, empty where nothing is."""
