@@ -1,45 +1,38 @@
 """What a configuration will take before anything runs: jobs, core- or GPU-hours, disk, memory, targets by table row.
 
-Hours come from step rates: of trainings that this configuration has finished, of a file of rates, or of a few steps
-run here on random images. What has no rate has no hours, and the plan says why.
+Hours of training come from step rates (`evaluation.step_rates`), those of all other jobs from the finished ones of
+the same kind. What has no rate has no hours, and the plan says why.
 """
 
+import collections
 import dataclasses
-import itertools
 import json
-import math
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from evaluation import records
+from evaluation.step_rates import Rate, is_generator, recipe, trains
+from latticebench import generator_entries
 from latticebench.configuration import Configuration, Subject, Suite
-from latticebench.errors import BadInput, LatticebenchError
-from latticebench.files import hash8, write_json
+from latticebench.errors import LatticebenchError
 
-STEPS = 3
-"""Steps of a measurement; the first is left out, the fastest of the others counts."""
-CPU_TOKENS = 2048
-"""Tokens a step of a measurement on a CPU, at most: larger batches are measured in part and scaled."""
 _GB = 1e9
-
-
-@dataclasses.dataclass(frozen=True)
-class Rate:
-    """step: seconds a training step. start: seconds before the first one. memory: peak bytes, on a CPU of the process
-    up to then and on a GPU of the device. state: bytes of a checkpoint's tensors. device: where. note: how it was found.
-    """
-
-    step: float
-    start: float
-    memory: int | None
-    state: int | None
-    device: str
-    note: str
+_TOKEN_BYTES = 4
+"""A token takes no more up to K = 2^32."""
+_RULES = {
+    "reconstruction": "judge",
+    "compression": "compression",
+    "generation": "judge_generator",
+    "geometry": "geometry",
+    "classical": "codecs",
+}
+"""A record's suite -> the rule whose job took its time; a judge's other records state the same time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A table row's share of the plan. hours: of all its seeds on `unit`s, None where there is no rate.
+    """A table row's share of the plan. hours: of all its seeds on `unit`s, None where there is no rate; of a generator
+    with its samples where their rate is known. disk: bytes of a seed's weights.
     reason: why there is no rate, or nothing to train."""
 
     suite: str
@@ -47,6 +40,7 @@ class Row:
     id: str
     seeds: tuple[int, ...]
     hours: float | None
+    unit: str
     disk: int | None
     memory: int | None
     reason: str
@@ -55,178 +49,84 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """jobs: number by stage. rows: in the order of the file, shared entries in each suite that has them.
+    """jobs: number by rule of the workflow. rows: in the order of the file, shared entries in each suite that has them.
 
-    hours: of every training once, None where no row has a rate. disk: bytes, memory: bytes of the largest job.
-    unit: GPU or core. assumed: what the numbers rest on, and what they leave out.
+    hours: by unit (GPU, core) of every training once; empty where no row has a rate. others: hours on `unit`s of the
+    other jobs of whose kind there are records, None where there are none; uncounted: rules of the rest. disk: bytes,
+    None where nothing of it is known. memory: peak bytes of the largest training that was measured, recorded: of a
+    other job that was recorded, asked: what a job asks for.
+    assumed: what the numbers rest on, and what they leave out.
     """
 
     jobs: dict[str, int]
     rows: tuple[Row, ...]
-    hours: float | None
+    hours: dict[str, float]
+    others: float | None
     unit: str
-    disk: int
+    uncounted: tuple[str, ...]
+    disk: int | None
     memory: int | None
+    recorded: int | None
+    asked: int
     assumed: tuple[str, ...]
-
-
-def recipe(subject: Subject, whole: bool = False) -> str:
-    """The key of a step rate: everything of a training that moves it but its length; `whole`: the quantizer too."""
-    tokenizer = json.loads(json.dumps(subject.spec["tokenizer"]))
-    for key in ("steps", "warmup_steps", "learning_rate", "log_every"):
-        tokenizer.get("training", {}).pop(key, None)
-    key = {"tokenizer": tokenizer, "size": subject.spec["data"]["size"]}
-    return hash8(key | {"quantizer": subject.spec["quantizer"]} if whole else key)
-
-
-def measure(config: Configuration, subject: Subject, device: str | None = None) -> Rate:
-    """Trains a subject for a few steps on random images. Raises Missing where its losses need weights not at hand."""
-    import resource
-    import tempfile
-
-    import numpy as np
-    import torch
-
-    from latticebench.configuration import merge
-    from latticebench.tokenizers import build
-    from latticebench.tokenizers.losses.objective import Objective
-    from latticebench.tokenizers.losses.options import Options as LossOptions
-    from latticebench.tokenizers.task import TokenizerTask
-    from latticebench.training import loop
-    from latticebench.training.options import Options
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    spec, options = subject.spec, subject.spec["tokenizer"]
-    size, root = spec["data"]["size"], build.run_seed(spec, 0)
-    quantizer = build.resolve_quantizer(spec["quantizer"], config.path.parent, root)
-    tokenizer = build.build(options, quantizer, size, root).to(device)
-    full = Options.of(options["training"])
-    batch = full.batch_size
-    if device == "cpu":
-        batch = min(batch, max(1, CPU_TOKENS // tokenizer.tokens_per_image(size, size)))
-    # A discriminator that starts later is there for most of the training.
-    losses = merge(options["losses"], {"gan": {"start": 0}})
-    objective = Objective(LossOptions.of(losses), tokenizer, root, config.values["evaluation"]["weights"])
-    images = np.random.default_rng(0).integers(0, 256, (max(batch, 64), size, size, 3), dtype=np.uint8)
-    task = TokenizerTask(subject.name, tokenizer, images, batch, options["training"]["flips"], root, objective)
-    short = dataclasses.replace(full, steps=STEPS, batch_size=batch, log_every=1, accumulate=1)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    before = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        result = loop.train(task, short, loop.Saving(Path(folder), seconds=math.inf), {"plan": "measure"})
-    seconds = [row["seconds"] for row in result.rows]
-    step = min(b - a for a, b in itertools.pairwise(seconds))
-    part = "" if batch == full.batch_size else f", {batch} images a step scaled to {full.batch_size}"
-    return Rate(
-        step=step * full.batch_size / batch,
-        start=max(time.perf_counter() - before - result.seconds, 0.0),
-        memory=(
-            torch.cuda.max_memory_allocated()
-            if device == "cuda"
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        ),
-        state=sum(value.numel() * value.element_size() for value in tokenizer.state_dict().values()),
-        device=_device(device),
-        note=f"{STEPS - 1} steps of {subject.name} on this machine{part}",
-    )
-
-
-def measured(config: Configuration, subjects: Iterable[Subject], each: bool) -> tuple[dict[str, Rate], dict[str, str]]:
-    """Rates by key, and why others could not be had. each: of every subject, else of one for each recipe."""
-    from tqdm import tqdm
-
-    chosen = {recipe(subject, each): subject for subject in reversed(list(subjects)) if _trains(subject)}
-    rates: dict[str, Rate] = {}
-    reasons: dict[str, str] = {}
-    for key, subject in tqdm(reversed(chosen.items()), total=len(chosen), desc="measuring", unit="recipe"):
-        try:
-            rates[key] = measure(config, subject)
-        except LatticebenchError as error:
-            reasons[key] = f"{subject.name} could not be measured: {error}"
-    return rates, reasons
-
-
-def recorded(subjects: Iterable[Subject], root: Path) -> dict[str, Rate]:
-    """Rates of the trainings that are finished below `root`, the fastest seed of each."""
-    rates: dict[str, Rate] = {}
-    for subject in subjects:
-        found = []
-        for path in sorted((root / "tokenizers" / subject.id).glob("seed*/tokenizer.json")):
-            description = json.loads(path.read_text())
-            if "training_seconds" in description and "steps" in description:
-                state = (path.parent / "model.safetensors").stat().st_size
-                found.append((description["training_seconds"] / description["steps"], state))
-        if found:
-            step, state = min(found)
-            note = f"the finished training of {subject.name}"
-            rates[recipe(subject, whole=True)] = Rate(step, 0.0, None, state, "as recorded", note)
-    return rates
-
-
-def save(rates: Mapping[str, Rate], path: Path) -> None:
-    """Writes rates as JSON, for `load` on a machine that plans for this one."""
-    write_json(path, {"rates": {key: dataclasses.asdict(rate) for key, rate in rates.items()}})
-
-
-def load(path: Path) -> dict[str, Rate]:
-    """Rates that `save` wrote. Raises BadInput on anything else."""
-    try:
-        return {key: Rate(**value) for key, value in json.loads(path.read_text())["rates"].items()}
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"{path} is no file of rates; `latticebench plan CONFIG --measure --save FILE` makes one"
-        ) from error
 
 
 def plan(
     config: Configuration, suites: list[Suite], rates: Mapping[str, Rate], reasons: Mapping[str, str], root: Path
 ) -> Plan:
     """The plan of some suites. rates, reasons: by `recipe`, a key with the quantizer before one without."""
+    jobs = config.values["jobs"]
     subjects = list({subject.id: subject for suite in suites for subject in suite.subjects}.values())
-    jobs, unit_count = config.values["jobs"], config.values["jobs"]["gpus"] or config.values["jobs"]["threads"]
-    rows = [_row(config, suite, subject, rates, reasons, unit_count) for suite in suites for subject in suite.subjects]
-    once = {row.id: row for row in rows}.values()
-    data, notes = _data(config, subjects, root)
-    known = [row.hours for row in once if row.hours is not None and not row.reason]
-    running = max((row.disk or 0 for row in once), default=0) * 4 * 2  # weights, gradients' moments; the newest two
-    generators = sum(len(suite.generators) for suite in suites)
-    groups = sum(len(config.seed_groups(subject)) for subject in subjects)
-    used = {rate.note: rate for row in once if (rate := _rate(config.subject(row.id), rates)) is not None}
+    generators = list({one.id: one for suite in suites for one in suite.generators}.values())
+    rows = tuple(
+        row
+        for suite in suites
+        for row in (
+            *(_row(config, suite, subject, rates, reasons) for subject in suite.subjects),
+            *(_generator_row(config, suite, one, rates, reasons) for one in suite.generators),
+        )
+    )
+    once = {row.id: row for row in rows}
+    counts, notes = _counts(config, subjects, root)
+    hours: dict[str, float] = collections.defaultdict(float)
+    for row in once.values():
+        if row.hours is not None and not row.reason:
+            hours[row.unit] += row.hours
+    without = sum(row.hours is None for row in once.values())
+    used = {
+        rate.note: rate
+        for one in (*subjects, *generators)
+        if (is_generator(one) or trains(one)) and (rate := _rate(one, rates)) is not None
+    }
     assumed = [
         *(f"step rates: {rate.note} ({rate.device}): {rate.step:.3g} s" for rate in used.values()),
+        *(f"samples: {rate.sample:.3g} s each ({rate.note})" for rate in used.values() if rate.sample is not None),
         *notes,
-        "hours are those of training alone: judging, coding and the report come on top",
-        "disk: prepared images, final weights, and the running checkpoints of one training",
+        "disk: prepared images, tokens, samples, final weights, and the running checkpoints of one training",
     ]
-    without = sum(row.hours is None for row in once)
+    if any(rate.unit == "GPU" and rate.units > 1 for rate in used.values()):
+        assumed.append("several GPUs: no time is lost between them")
+    if any(rate.unit == "core" for rate in used.values()) and jobs["gpus"]:
+        assumed.append("measured on a CPU: core-hours, of a training that asks for GPUs; plan with rates of such a one")
     if without:
         assumed.append(f"{without} of {len(once)} rows have no rate and are not in the sums")
-    if generators:
-        assumed.append(f"{generators} generators are not predicted")
-    memories = [row.memory for row in once if row.memory is not None]
+    numbers = _jobs(config, subjects, generators)
+    measured = {one.id for one in generators if (rate := _rate(one, rates)) is not None and rate.sample is not None}
+    others, uncounted, peak = _others(config, subjects, generators, measured, root)
+    memories = [row.memory for row in once.values() if row.memory is not None]
     return Plan(
-        jobs={
-            "data": len({subject.data_hash for subject in subjects}),
-            "tokenizer": groups,
-            "judge": groups,
-            "compression": groups,
-            "geometry, codecs, report": 3,
-        },
-        rows=tuple(rows),
-        hours=sum(known) if known or not without else None,
+        jobs=numbers,
+        rows=rows,
+        hours=dict(hours),
+        others=others,
         unit="GPU" if jobs["gpus"] else "core",
-        disk=data + sum((row.disk or 0) * len(row.seeds) for row in once) + running,
+        uncounted=uncounted,
+        disk=_disk(config, once, subjects, generators, counts),
         memory=max(memories, default=None),
+        recorded=peak,
+        asked=jobs["mem_mb"] * 10**6,
         assumed=tuple(assumed),
     )
-
-
-def _trains(subject: Subject) -> bool:
-    """Whether the subject is trained: not where its weights are released, or another's moving average."""
-    return "released" not in subject.spec and subject.trained.id == subject.id
 
 
 def _rate(subject: Subject, rates: Mapping[str, Rate]) -> Rate | None:
@@ -234,55 +134,177 @@ def _rate(subject: Subject, rates: Mapping[str, Rate]) -> Rate | None:
 
 
 def _row(
-    config: Configuration,
-    suite: Suite,
-    subject: Subject,
-    rates: Mapping[str, Rate],
-    reasons: Mapping[str, str],
-    unit_count: int,
+    config: Configuration, suite: Suite, subject: Subject, rates: Mapping[str, Rate], reasons: Mapping[str, str]
 ) -> Row:
     targets = tuple(
         f"results/{config.name}/records/{subject.id}/made-{seeds}.json" for seeds in config.seed_groups(subject)
     )
-    row = Row(suite.name, subject.name, subject.id, subject.seeds, None, None, None, "", targets)
+    row = Row(suite.name, subject.name, subject.id, subject.seeds, None, "core", None, None, "", targets)
     if "released" in subject.spec:
         return dataclasses.replace(row, hours=0.0, reason="released weights, nothing to train")
-    if not _trains(subject):
+    if not trains(subject):
         return dataclasses.replace(row, hours=0.0, reason=f"the moving average of {subject.trained.name}'s weights")
+    training = subject.spec["tokenizer"]["training"]
+    return _timed(row, subject, training["steps"], 2 if training["ema"] else 1, 0, rates, reasons)
+
+
+def _generator_row(
+    config: Configuration, suite: Suite, one: Subject, rates: Mapping[str, Rate], reasons: Mapping[str, str]
+) -> Row:
+    targets = tuple(f"results/{config.name}/records/{one.id}/made-generation-{seed}.json" for seed in one.seeds)
+    row = Row(suite.name, one.name, one.id, one.seeds, None, "core", None, None, "", targets)
+    training = one.spec["generation"]["training"]
+    return _timed(row, one, training["steps"], 1 + len(training["snapshots"]), _samples(one), rates, reasons)
+
+
+def _timed(
+    row: Row,
+    subject: Subject,
+    steps: int,
+    copies: int,
+    samples: int,
+    rates: Mapping[str, Rate],
+    reasons: Mapping[str, str],
+) -> Row:
+    """The row with what its rate says. copies: of the weights that are kept. samples: images drawn a seed."""
     rate = _rate(subject, rates)
     if rate is None:
         why = reasons.get(recipe(subject, whole=True)) or reasons.get(recipe(subject)) or "no rate: add --measure"
         return dataclasses.replace(row, reason=why)
-    training = subject.spec["tokenizer"]["training"]
-    seconds = rate.start + rate.step * training["steps"]
+    # Samples are drawn on one GPU, however many the training had.
+    drawing = (rate.sample or 0.0) * samples * (1 if rate.unit == "GPU" else rate.units)
+    seconds = (rate.start + rate.step * steps) * rate.units + drawing
     return dataclasses.replace(
         row,
-        hours=seconds * len(subject.seeds) * unit_count / 3600,
-        disk=None if rate.state is None else rate.state * (2 if training["ema"] else 1),
+        hours=seconds * len(subject.seeds) / 3600,
+        unit=rate.unit,
+        disk=None if rate.state is None else rate.state * copies,
         memory=rate.memory,
     )
 
 
-def _data(config: Configuration, subjects: list[Subject], root: Path) -> tuple[int, list[str]]:
-    """Bytes of the prepared images of all data sets, and what the count rests on."""
-    total, notes = 0, []
+def _samples(generator: Subject) -> int:
+    """Images that a seed of a generator draws, those of its sweep and snapshots included."""
+    from latticebench.generators.sample import settings
+
+    own, others = settings(generator.spec["generation"])
+    return own.images + sum(setting.images for setting in others)
+
+
+def _jobs(config: Configuration, subjects: list[Subject], generators: list[Subject]) -> dict[str, int]:
+    """Number of jobs by rule; what some of them share counts once."""
+    groups = sum(len(config.seed_groups(subject)) for subject in subjects)
+    trained = {(generator_entries.training_of(one).id, seed) for one in generators for seed in one.seeds}
+    tokens = {
+        (generator_entries.tokens_of(one).id, generator_entries.tokenizer_seed(one, seed))
+        for one in generators
+        for seed in one.seeds
+    }
+    drawn = sum(len(one.seeds) for one in generators)
+    return {
+        "data": len({subject.data_hash for subject in subjects}),
+        "tokenizer": groups,
+        "judge": groups,
+        "compression": groups,
+        "tokens": len(tokens),
+        "generator": len(trained),
+        "samples": drawn,
+        "judge_generator": drawn,
+        "oracle": len({generator_entries.tokenizer_of(one).data_hash for one in generators}),
+        "geometry": 1,
+        "codecs": int(any(subject.data_hash == config.data_hash for subject in subjects)),
+        "report": 1,
+    }
+
+
+def _others(
+    config: Configuration, subjects: list[Subject], generators: list[Subject], measured: set[str], root: Path
+) -> tuple[float | None, tuple[str, ...], int | None]:
+    """Hours of all jobs but trainings, the rules without a record, and the peak bytes of a job that was recorded.
+
+    Each job is taken to last as long as the mean of the recorded ones of its kind. measured: ids of generators whose
+    samples are in their rows.
+    """
+    seconds: dict[str, list[float]] = collections.defaultdict(list)
+    peaks = []
+    for path in sorted(root.glob("records/**/*.json")):
+        if path.name.startswith("made"):
+            continue
+        record = records.read(path)
+        peaks.append(record.machine.peak_memory_bytes)
+        if (rule := _RULES.get(record.suite)) is not None:
+            seconds["oracle" if rule == "judge_generator" and "oracle" in path.parts[-2] else rule].append(
+                record.machine.wall_seconds
+            )
+    seeds, drawn = sum(len(one.seeds) for one in subjects), sum(len(one.seeds) for one in generators)
+    data = {generator_entries.tokenizer_of(one).data_hash for one in generators}
+    each = {"judge": seeds, "compression": seeds, "judge_generator": drawn, "oracle": len(data)}
+    known = sum(number * sum(seconds[rule]) / len(seconds[rule]) for rule, number in each.items() if rule in seconds)
+    known += sum(sum(seconds[rule]) for rule in ("geometry", "codecs"))
+    left = {**each, "samples": sum(len(one.seeds) for one in generators if one.id not in measured), "tokens": drawn}
+    unknown = tuple(rule for rule, number in {**left, "geometry": 1}.items() if number and not seconds.get(rule))
+    units = 1 if config.values["jobs"]["gpus"] else config.values["jobs"]["threads"]
+    return (known * units / 3600 if known else None), unknown, max(peaks, default=None)
+
+
+def _disk(
+    config: Configuration,
+    rows: Mapping[str, Row],
+    subjects: list[Subject],
+    generators: list[Subject],
+    counts: Mapping[str, Mapping[str, int]],
+) -> int | None:
+    """Bytes of images, tokens, samples and weights, as far as they are known; None where none are."""
+    found = [_images(config, data_hash, each) for data_hash, each in counts.items()]
+    found += [(row.disk or 0) * len(row.seeds) for row in rows.values() if row.disk is not None]
+    # Weights and the gradients' two moments in float32, the newest two checkpoints.
+    found.append(max((row.disk or 0 for row in rows.values()), default=0) * 4 * 2)
+    for one in generators:
+        tokenizer = generator_entries.tokenizer_of(one)
+        found.append(_samples(one) * len(one.seeds) * 3 * tokenizer.spec["data"]["size"] ** 2)
+    for one in {generator_entries.tokens_of(one).id: one for one in generators}.values():
+        tokenizer, options = generator_entries.tokenizer_of(one), one.spec["generation"]["tokens"]
+        images = counts.get(tokenizer.data_hash, {"train": 0, "eval": 0})
+        rows_of_tokens = images["train"] * options["views"] * (2 if options["flips"] else 1) + images["eval"]
+        found.append(rows_of_tokens * _positions(tokenizer) * _TOKEN_BYTES * len(one.seeds))
+    return sum(found) if any(found) else None
+
+
+def _positions(tokenizer: Subject) -> int:
+    """Tokens of an image; 0 where the weights are released, which alone say it."""
+    options, side = tokenizer.spec["tokenizer"], tokenizer.spec["data"]["size"]
+    if "released" in tokenizer.spec:
+        return 0
+    if options["architecture"] == "multi-scale":
+        return sum(each * each for each in options["scales"]["sides"])
+    strided = options["architecture"] == "convolutional"
+    return (side // (2 ** (len(options["network"]["multipliers"]) - 1) if strided else options["patch"])) ** 2
+
+
+def _images(config: Configuration, data_hash: str, counts: Mapping[str, int]) -> int:
+    """Bytes of a prepared folder."""
+    options = config.with_data(data_hash).values["data"]
+    sides = {"train": options["size"] + options["train_margin"], "eval": options["size"]}
+    if options.get("storage") == "manifest":
+        sides["train"] = 0
+    return sum(3 * counts[split] * side**2 for split, side in sides.items())
+
+
+def _counts(config: Configuration, subjects: list[Subject], root: Path) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Images by data set and split, and what the counts rest on."""
+    counts, notes = {}, []
     for data_hash in dict.fromkeys(subject.data_hash for subject in subjects):
-        own = config.with_data(data_hash)
-        options = own.values["data"]
         try:
-            counts = _counts(own, root / "data" / data_hash)
+            found = _counted(config.with_data(data_hash), root / "data" / data_hash)
         except LatticebenchError as error:
             notes.append(f"the images of data {data_hash} could not be counted, their disk is left out: {error}")
             continue
-        sides = {"train": options["size"] + options["train_margin"], "eval": options["size"]}
-        if options.get("storage") == "manifest":
-            sides["train"] = 0
-        total += sum(3 * counts[split] * side**2 for split, side in sides.items())
-        notes.append(f"data {data_hash}: {counts['train']:,} training and {counts['eval']:,} evaluation images")
-    return total, notes
+        counts[data_hash] = found
+        notes.append(f"data {data_hash}: {found['train']:,} training and {found['eval']:,} evaluation images")
+    return counts, notes
 
 
-def _counts(config: Configuration, folder: Path) -> dict[str, int]:
+def _counted(config: Configuration, folder: Path) -> dict[str, int]:
     """Images by split: of the prepared folder, else as many as the source lists."""
     from latticebench.data.prepare import SPLITS, make_source
 
@@ -295,20 +317,10 @@ def _counts(config: Configuration, folder: Path) -> dict[str, int]:
     return {split: min(count, options[f"{split}_images"] or count) for split, count in listed.items()}
 
 
-def _device(device: str) -> str:
-    import platform
-
-    import torch
-
-    return (
-        torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {torch.get_num_threads()} threads"
-    )
-
-
 def lines(found: Plan) -> list[str]:
     """The plan as aligned text: a line a target, then the sums, then what was assumed."""
-    head = ["suite", "row", "seeds", f"{found.unit}-hours", "target"]
-    table = [head]
+    units = sorted({row.unit for row in found.rows if row.hours}) or [found.unit]
+    table = [["suite", "row", "seeds", f"{' or '.join(units)}-hours", "target"]]
     for row in found.rows:
         hours = "-" if row.hours is None else f"{row.hours:.2f}"
         for number, target in enumerate(row.targets):
@@ -318,18 +330,35 @@ def lines(found: Plan) -> list[str]:
     text = [
         "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in table
     ]
-    jobs = ", ".join(f"{count} {stage}" for stage, count in found.jobs.items() if count)
-    hours = "unknown" if found.hours is None else f"{found.hours:.2f} {found.unit}-hours of training"
-    memory = "unknown" if found.memory is None else f"{found.memory / _GB:.1f} GB in the largest training"
+    jobs = ", ".join(f"{count} {rule.replace('_', ' ')}" for rule, count in found.jobs.items() if count)
     reasons = dict.fromkeys(row.reason for row in found.rows if row.reason)
     return [
         *text,
         "",
         f"jobs    {jobs}",
-        f"time    {hours}",
-        f"disk    {found.disk / _GB:.2f} GB",
-        f"memory  {memory}",
+        f"time    {_time(found)}",
+        f"disk    {'unknown' if found.disk is None else f'{found.disk / _GB:.2f} GB'}",
+        f"memory  {_memory(found)}",
         "",
         "assumed:",
         *(f"  {line}" for line in [*found.assumed, *reasons]),
     ]
+
+
+def _time(found: Plan) -> str:
+    training = " and ".join(f"{hours:.2f} {unit}-hours" for unit, hours in sorted(found.hours.items()))
+    parts = [f"training {training or 'unknown'}"]
+    if found.others is not None:
+        parts.append(f"other jobs {found.others:.2f} {found.unit}-hours, as long as the recorded ones")
+    if found.uncounted:
+        parts.append(f"not known: {', '.join(rule.replace('_', ' ') for rule in found.uncounted)}")
+    return "; ".join(parts)
+
+
+def _memory(found: Plan) -> str:
+    known = {
+        "the largest training that was measured": found.memory,
+        "the largest other job that was recorded": found.recorded,
+    }
+    parts = [f"{size / _GB:.2f} GB in {what}" for what, size in known.items() if size is not None]
+    return "; ".join([*parts, f"each job asks for {found.asked / _GB:.2f} GB (jobs.mem_mb)"])

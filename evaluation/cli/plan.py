@@ -8,7 +8,11 @@ import click
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--suite", help="One suite; by default all.")
-@click.option("--measure", is_flag=True, help="Run a few training steps of one entry for each distinct recipe.")
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Run a few training steps of one entry for each distinct recipe, and of every generator.",
+)
 @click.option("--measure-each", is_flag=True, help="Run a few training steps of every entry.")
 @click.option("--rates", "rates_file", type=click.Path(path_type=Path), help="Step rates that --save wrote.")
 @click.option("--save", "save_file", type=click.Path(path_type=Path), help="Write the measured rates to this file.")
@@ -26,22 +30,22 @@ def command(
 
     Trainings that are finished below the results folder give their rates by themselves.
     """
-    from evaluation import plan
+    from evaluation import plan, step_rates
     from latticebench import configuration
 
     config = configuration.load(file)
     suites = config.suites() if suite is None else [config.suite(suite)]
-    subjects = [subject for chosen in suites for subject in chosen.subjects]
+    subjects = [subject for chosen in suites for subject in (*chosen.subjects, *chosen.generators)]
     root = root or Path("results") / config.name
-    rates: dict[str, plan.Rate] = {} if rates_file is None else plan.load(rates_file)
+    rates: dict[str, step_rates.Rate] = {} if rates_file is None else step_rates.load(rates_file)
     reasons: dict[str, str] = {}
     if measure or measure_each:
-        found, reasons = plan.measured(config, subjects, measure_each)
+        found, reasons = step_rates.measured(config, subjects, measure_each)
         rates |= found
         if save_file is not None:
-            plan.save(found, save_file)
+            step_rates.save(found, save_file)
     elif save_file is not None:
         raise click.UsageError("--save needs --measure or --measure-each")
-    rates |= plan.recorded(subjects, root)
+    rates |= step_rates.recorded(config, subjects, root)
     for line in plan.lines(plan.plan(config, suites, rates, reasons, root)):
         click.echo(line)
