@@ -8,11 +8,11 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from evaluation import records
-from evaluation.report import build, figures, formats, results, tables
+from evaluation.report import build, claims, figures, formats, results, tables
 from latticebench import configuration
 from latticebench.configuration import Configuration
 from latticebench.errors import BadInput, Missing
@@ -126,6 +126,29 @@ def summary(folder: Path) -> str:
         cells += [_short(coded[row["quantizer"]], "bpp_static", 3)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def verdicts(folders: Iterable[Path]) -> str:
+    """Every tested claim as Markdown: what it says, where it is from, and what each folder's records say about it."""
+    found = {folder.name: _verdicts(folder) for folder in folders}
+    parts = []
+    for claim in claims.CLAIMS:
+        said = [f"- {name}: {line}" for name, lines in found.items() for line in lines.get(claim.key, ())]
+        if said:
+            parts.append("\n".join([f"**{claim.sentence}** ({claim.source})", "", *said]))
+    return "\n\n".join(parts)
+
+
+def _verdicts(folder: Path) -> dict[str, list[str]]:
+    view = results.load(configuration.load(folder / "configuration.yaml"), folder)
+    return {
+        each.claim.key: [
+            f"*{finding.verdict}*{f' ({title})' if title else ''}. {finding.text}"
+            for title, finding in each.findings
+            if finding.verdict != claims.UNTESTED
+        ]
+        for each in claims.check_all(view)
+    }
 
 
 def _short(row: dict[str, str], key: str, decimals: int, interval: bool = True) -> str:
