@@ -110,7 +110,7 @@ def plan(
         assumed.append("measured on a CPU: core-hours, of a training that asks for GPUs; plan with rates of such a one")
     if without:
         assumed.append(f"{without} of {len(once)} rows have no rate and are not in the sums")
-    numbers = _jobs(config, subjects, generators)
+    numbers = job_counts(config, subjects, generators)
     measured = {one.id for one in generators if (rate := _rate(one, rates)) is not None and rate.sample is not None}
     others, uncounted, peak = _others(config, subjects, generators, measured, root)
     memories = [row.memory for row in once.values() if row.memory is not None]
@@ -191,7 +191,7 @@ def _samples(generator: Subject) -> int:
     return own.images + sum(setting.images for setting in others)
 
 
-def _jobs(config: Configuration, subjects: list[Subject], generators: list[Subject]) -> dict[str, int]:
+def job_counts(config: Configuration, subjects: list[Subject], generators: list[Subject]) -> dict[str, int]:
     """Number of jobs by rule; what some of them share counts once."""
     groups = sum(len(config.seed_groups(subject)) for subject in subjects)
     trained = {(generator_entries.training_of(one).id, seed) for one in generators for seed in one.seeds}

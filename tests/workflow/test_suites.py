@@ -1,11 +1,13 @@
 """A suite can be run alone; each of its subjects has the data that it asks for."""
 
+import collections
 from pathlib import Path
 
 import pytest
 import yaml
 from snakemake.exceptions import WorkflowError
 
+from evaluation import plan
 from latticebench import configuration
 from tests.workflow.runs import SMOKE, outputs, snakemake
 
@@ -107,6 +109,14 @@ def test_every_row_of_the_papers_tables_has_a_target(tmp_path: Path, suite: str)
     assert {name for name, rule in targets.items() if rule == "tokenizer"} == trained
     assert {name for name, rule in targets.items() if rule == "judge"} == judged
     assert len([name for name, rule in targets.items() if rule == "data" and name.endswith("manifest.json")]) == 1
+
+
+def test_the_plan_counts_the_jobs_that_the_workflow_has(tmp_path: Path) -> None:
+    config = configuration.load(IMAGENET, methods=False)
+    found = collections.Counter(outputs(tmp_path, IMAGENET).values())
+    found["data"] //= 2  # a manifest and the evaluation images
+    found["report"] //= 3  # the site, figures and tables
+    assert plan.job_counts(config, config.subjects(), config.generators()) == found
 
 
 def test_the_equal_budget_comparison_is_equal() -> None:
