@@ -35,7 +35,7 @@ lock:
 
 # Known vulnerabilities of the locked dependencies; needs the package index and its advisories.
 audit: $(VENV)/.installed
-	$(VENV)/bin/uv tool run pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+	@$(VENV)/bin/python -m tests.hostile.audit requirements.lock --uv $(VENV)/bin/uv
 
 clean:
 	rm -rf $(VENV)
