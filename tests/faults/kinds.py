@@ -285,7 +285,7 @@ def killed_rank(work: Workspace, name: str, draw: random.Random) -> Hit:
     """One of the two processes of a training dies."""
     assert isinstance(work, Pair)
     run, shown, number = work.run(name), "", draw.choice([signal.SIGKILL, signal.SIGTERM])
-    steps, count = f"results/{NAME}/running/*/seed*/step-*.safetensors", draw.randrange(40)
+    steps, count = f"results/{NAME}/running/*/seed*/step-*.safetensors", draw.randrange(12)
     if run.until(lambda: any(int(path.stem.removeprefix("step-")) > count for path in run.folder.glob(steps))):
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
             rank = draw.choice(run.ranks())
@@ -328,6 +328,12 @@ def damaged_fetched(work: Workspace, name: str, draw: random.Random) -> Hit:
 
 
 KINDS: dict[str, Callable[[Workspace, str, random.Random], Hit]] = {
+    "killed rank of two": killed_rank,
+    "damaged download": broken_download,
+    "damaged fetched weights": damaged_fetched,
+    "damaged features": damaged_features,
+    "read-only results": read_only,
+    "clock jump": clock_jump,
     "SIGKILL of a job": killed_job(signal.SIGKILL),
     "SIGTERM of a job": killed_job(signal.SIGTERM),
     "SIGKILL of the scheduler": killed_scheduler(signal.SIGKILL),
@@ -335,16 +341,10 @@ KINDS: dict[str, Callable[[Workspace, str, random.Random], Hit]] = {
     "SIGKILL of the warm process": killed_server,
     "out of memory in a job": out_of_memory,
     "full disk": full_disk,
-    "read-only results": read_only,
     "damaged running checkpoint": running_checkpoint,
     "two runs in one folder": second_run,
-    "clock jump": clock_jump,
     "source changed under a run": changed_source,
     "prepared data changed between runs": changed_data,
-    "killed rank of two": killed_rank,
-    "damaged download": broken_download,
-    "damaged fetched weights": damaged_fetched,
-    "damaged features": damaged_features,
     **{f"damaged {kind}": damaged(kind) for kind in FINISHED},
 }
 PAIRED = ("killed rank of two", "damaged download", "damaged fetched weights")

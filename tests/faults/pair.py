@@ -19,7 +19,9 @@ REPOSITORY, FILE, ENTRY = "owner/name", "vq.pt", "tiny-vq"
 CHECKPOINTS = "checkpoints"
 FETCHED = f"{CHECKPOINTS}/{ENTRY}/weights.safetensors"
 PAIR: dict[str, Any] = {
-    **{key: CONFIGURATION[key] for key in ("seed", "seeds", "data", "tokenizer", "geometry")},
+    **{key: CONFIGURATION[key] for key in ("seed", "seeds", "data", "geometry")},
+    # Two processes wait for each other in every step.
+    "tokenizer": {**CONFIGURATION["tokenizer"], "training": {**CONFIGURATION["tokenizer"]["training"], "steps": 30}},
     "name": NAME,
     "jobs": {"gpus": 2},
     "compression": {"codecs": []},

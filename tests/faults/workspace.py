@@ -33,7 +33,7 @@ CONFIGURATION: dict[str, Any] = {
         "layers": 1,
         "heads": 2,
         "linear_path": True,
-        "training": {"steps": 120, "batch_size": 8, "learning_rate": 0.002, "warmup_steps": 2},
+        "training": {"steps": 60, "batch_size": 8, "learning_rate": 0.002, "warmup_steps": 2},
     },
     "quantizers": {
         "fsq": {"method": "fsq", "parameters": {"levels": [4, 4]}},
