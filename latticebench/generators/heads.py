@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 TILE = 2**26
-"""Logits in memory at a time: 256 MiB in float32."""
+"""Logits in memory at a time, at most: 256 MiB in float32."""
+CACHED, ROWS = 2**22, 256
+"""On a CPU no more than CACHED logits, which stay in its cache, unless those are of fewer than ROWS tokens."""
 CAST_AT_ONCE = 2**24
 """Weights that are brought to another type at a time."""
 
@@ -150,6 +152,8 @@ def _run(
     block = codes if weight.dtype == given else max(1, CAST_AT_ONCE // weight.shape[1])
     blocks = [slice(start, min(codes, start + block)) for start in range(0, codes, block)]
     at_once = max(1, tile // codes)
+    if not hidden.is_cuda:
+        at_once = min(at_once, max(ROWS, CACHED // codes))
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         room = hidden.new_empty(min(n, at_once), codes, dtype=kind)
         for start in range(0, n, at_once):
