@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from tests.faults.pair import FETCHED, Pair
+from tests.faults.pair import CHECKPOINTS, FETCHED, Pair, forget
 from tests.faults.workspace import NAME, Disk, Run, Unavailable, Workspace, small_disk, unmount
 
 
@@ -29,13 +29,15 @@ from tests.faults.workspace import NAME, Disk, Run, Unavailable, Workspace, smal
 class Hit:
     """folder: where the run goes on. shown: what proves the harm, or empty where it came too late.
 
-    said: words of which the run, or the next one, must show at least one. after: undoes the surroundings at the end.
+    said: patterns, each of which the run or the next one must show. after: undoes the surroundings at the end.
+    config: of the run, where it is not the workspace's.
     """
 
     folder: Path
     shown: str
     said: tuple[str, ...] = ()
     after: Callable[[], None] = lambda: None
+    config: Path | None = None
 
 
 FINISHED = {
@@ -284,6 +286,7 @@ def damaged_features(work: Workspace, name: str, draw: random.Random) -> Hit:
 def killed_rank(work: Workspace, name: str, draw: random.Random) -> Hit:
     """One of the two processes of a training dies."""
     assert isinstance(work, Pair)
+    forget(work.finished(name), "bsq")
     run, shown, number = work.run(name), "", draw.choice([signal.SIGKILL, signal.SIGTERM])
     steps, count = f"results/{NAME}/running/*/seed*/step-*.safetensors", draw.randrange(12)
     if run.until(lambda: any(int(path.stem.removeprefix("step-")) > count for path in run.folder.glob(steps))):
@@ -300,6 +303,9 @@ def killed_rank(work: Workspace, name: str, draw: random.Random) -> Hit:
 def broken_download(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The hub breaks off, ends early as if that were all, or sends other bytes than it announced."""
     assert isinstance(work, Pair)
+    folder = work.finished(name)
+    forget(folder, "released")
+    shutil.rmtree(folder / CHECKPOINTS)
     how = draw.choice(["broken off", "cut short", "changed"])
     if how == "broken off":
         work.hub.drops = 10**6

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,12 @@ class Pair(Workspace):
             "HF_HUB_OFFLINE": "0",
             **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
         }
+
+
+def forget(folder: Path, subject: str) -> None:
+    """Takes all that was made of a quantizer entry from a run."""
+    for path in (folder / "results" / NAME).glob(f"*/{subject}-*"):
+        shutil.rmtree(path)
 
 
 @functools.cache
