@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from latticebench import extensions, generator_entries
+from latticebench import extensions, generator_entries, tokenizer_entries
 from latticebench.errors import BadInput
 from latticebench.files import canonical_json, hash8, read_own_yaml, sha256
 
@@ -276,7 +276,19 @@ def from_values(values: Any, path: Path, methods: bool = True) -> Configuration:
         _complete_suite(validator, path, name, values)
         if methods:
             _check_entries(validator, path, f"suites.{name}.", {**values, **suite})
-    return Configuration(path, values)
+    config = Configuration(path, values)
+    _check_priors(config)
+    return config
+
+
+def _check_priors(config: Configuration) -> None:
+    """Raises BadInput where a network prior is asked for an entry that the file lacks."""
+    names = {subject.name for subject in config.subjects()}
+    for name in config.values["compression"]["network"]:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise BadInput(f"{config.path}: compression.network: there is no quantizer entry {name!r}{hint}")
 
 
 def _complete_suite(validator: Any, path: Path, name: str, values: dict[str, Any]) -> None:
@@ -301,6 +313,8 @@ def _check_entries(validator: Any, path: Path, prefix: str, values: dict[str, An
             if error.absolute_path and error.absolute_path[0] == "tokenizer":
                 raise BadInput(f"{path}: {where}.{explain(error)}")
         _check_quantizer(path, where, entry)
+        if "released" not in entry:
+            tokenizer_entries.check(f"{path}: {where}", merged["tokenizer"], values["data"]["size"], values["jobs"])
     generator_entries.check(validator, path, prefix, values)
 
 

@@ -204,14 +204,14 @@ def test_finished_generators_give_their_rates(models: configuration.Configuratio
 
 @pytest.mark.usefixtures("counted")
 def test_gpu_hours_are_those_of_all_gpus(tmp_path: Path) -> None:
-    config = configuration.from_values({**VALUES, "jobs": {"gpus": 4, "nodes": 2}}, tmp_path / "c.yaml")
+    config = configuration.from_values({**VALUES, "jobs": {"gpus": 2, "nodes": 2}}, tmp_path / "c.yaml")
     none = config.suite("two").subjects[0]
-    assert step_rates.processes(config) == 8
-    shared = dataclasses.replace(rate(2.0), unit="GPU", units=8)
+    assert step_rates.processes(config) == 4
+    shared = dataclasses.replace(rate(2.0), unit="GPU", units=4)
     alone = dataclasses.replace(rate(2.0), unit="core", units=2)
     key = step_rates.recipe(none)
     (row, _), hours = (found := plan.plan(config, [config.suite("two")], {key: shared}, {}, tmp_path)).rows, found.hours
-    assert row.hours == pytest.approx(8 * (10 + 100 * 2.0) / 3600) and set(hours) == {"GPU"}
+    assert row.hours == pytest.approx(4 * (10 + 100 * 2.0) / 3600) and set(hours) == {"GPU"}
     cores = plan.plan(config, [config.suite("two")], {key: alone}, {}, tmp_path)
     assert cores.rows[0].hours == pytest.approx(2 * (10 + 100 * 2.0) / 3600) and set(cores.hours) == {"core"}
     assert "measured on a CPU" in " ".join(cores.assumed) and "core-hours" in "\n".join(plan.lines(cores))

@@ -49,6 +49,58 @@ def test_a_tokenizer_override_is_merged_into_one_subject(tmp_path: Path) -> None
     assert {**spec, "patch": None} == {**config.subject("none").spec["tokenizer"], "patch": None}
 
 
+CONVOLUTIONAL = {"architecture": "multi-scale", "network": {"multipliers": [1, 1, 2]}}
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "words"),
+    [
+        ({"patch": 7}, ["tokenizer.patch: 7", "data.size = 64"]),
+        ({"width": 10, "heads": 4}, ["tokenizer.width: 10", "heads = 4"]),
+        ({"architecture": "paper-vit", "width": 10}, ["tokenizer.width: 10", "heads = 4"]),
+        ({**CONVOLUTIONAL, "network": {"multipliers": [1] * 8}}, ["multipliers", "stride of 128"]),
+        ({**CONVOLUTIONAL, "scales": {"sides": [1, 2, 8]}}, ["scales.sides", "end in 16"]),
+        ({**CONVOLUTIONAL, "scales": {"sides": [4, 2, 16]}}, ["scales.sides", "must grow"]),
+        ({"training": {"batch_size": 10, "accumulate": 4}}, ["training.batch_size: 10", "accumulate 4"]),
+        ({"training": {"batch_size": 7}}, ["training.batch_size: 7", "2 processes"]),
+    ],
+)
+def test_keys_that_do_not_go_together_are_named(tmp_path: Path, tokenizer: dict, words: list[str]) -> None:
+    """Before anything is prepared, at the top level and in one entry; and the modules agree."""
+    entries = {"none": {"method": "identity", "tokenizer": tokenizer}}
+    jobs = {"gpus": 2} if tokenizer.get("training") == {"batch_size": 7} else {}
+    for changes in ({"tokenizer": tokenizer}, {"quantizers": entries}):
+        with pytest.raises(BadInput) as error:
+            load(tmp_path, **changes, jobs=jobs)
+        assert all(word in str(error.value) for word in ["quantizers.", *words]), error.value
+
+
+@pytest.mark.parametrize("size", [48, 100, 4 * 17])
+def test_a_discriminator_that_cannot_halve_the_images_is_named(tmp_path: Path, size: int) -> None:
+    tokenizer = {"patch": 4, "losses": {"gan": {"weight": 0.1}}}
+    data = {"source": "bundled-photographs", "size": size}
+    with pytest.raises(BadInput, match=rf"gan.discriminator: stylegan2 .* data.size is {size}; use patchgan"):
+        load(tmp_path, tokenizer=tokenizer, data=data)
+    tokenizer["losses"]["gan"]["discriminator"] = {"architecture": "patchgan"}
+    load(tmp_path, tokenizer=tokenizer, data=data)
+
+
+def test_what_fits_is_built(tmp_path: Path) -> None:
+    """What the check lets through, the modules take."""
+    from latticebench.tokenizers.build import build
+
+    multi = {**CONVOLUTIONAL, "network": {**CONVOLUTIONAL["network"], "base": 8}, "scales": {"sides": [1, 4, 16]}}
+    for tokenizer in ({"patch": 16}, {"architecture": "paper-vit", "width": 16}, multi):
+        config = load(tmp_path, tokenizer=tokenizer, quantizers={"bsq": {"method": "bsq", "parameters": {"dim": 4}}})
+        spec = config.subject("bsq").spec
+        assert build(spec["tokenizer"], spec["quantizer"], spec["data"]["size"], 0).image_size == 64
+
+
+def test_a_network_prior_of_no_entry_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"compression.network: there is no quantizer entry 'fsk'; did you mean 'fsq'"):
+        load(tmp_path, compression={"network": ["fsk"]})
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
