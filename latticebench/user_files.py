@@ -12,8 +12,8 @@ from latticebench.errors import BadInput
 def import_file(path: str | Path, key: str) -> types.ModuleType:
     """Imports a file, once in a process, under a name of its own. Importing runs the file's code.
 
-    key: the configuration key that takes such paths, for the message. Raises BadInput where the file is missing or
-    no Python file.
+    key: the configuration key that takes such paths, for the message. Raises BadInput where the file is missing,
+    no Python file, or imports what is not there.
     """
     path = Path(path).resolve()
     if not path.is_file():
@@ -26,7 +26,9 @@ def import_file(path: str | Path, key: str) -> types.ModuleType:
         sys.modules[name] = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(sys.modules[name])
-        except BaseException:
+        except BaseException as error:
             del sys.modules[name]
+            if isinstance(error, SyntaxError | ImportError):
+                raise BadInput(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
             raise
     return sys.modules[name]

@@ -54,6 +54,13 @@ def test_only_python_files_are_imported(tmp_path):
         user_files.import_file(tmp_path / "mine.txt", "module")
 
 
+@pytest.mark.parametrize(("text", "says"), [("def f(:", "line 1"), ("import nothing_there", "'nothing_there'")])
+def test_a_file_that_cannot_be_imported_is_one_message(text, says, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(BadInput, match=rf"mine.py cannot be imported: .*{says}"):
+        user_files.import_file(tmp_path / "mine.py", "module")
+
+
 def test_anything_else_keeps_its_traceback(capsys):
     with pytest.raises(ZeroDivisionError):
 
