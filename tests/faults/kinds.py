@@ -326,8 +326,7 @@ def damaged_fetched(work: Workspace, name: str, draw: random.Random) -> Hit:
     """Fetched weights are damaged after they have arrived, and are needed once more."""
     folder = work.finished(name)
     how = damage(folder / FETCHED, draw)
-    for path in folder.glob(f"results/{NAME}/tokenizers/released-*/made-0.json"):
-        path.unlink()
+    forget(folder, "released")
     # Cut short it is not taken for whole and comes again without a word; of the same size its hash tells.
     said = (rf"{Path(FETCHED).name} has changed since it was fetched",) if how == "a bit flipped" else ()
     return Hit(folder, f"{FETCHED} {how}", said)

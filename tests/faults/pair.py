@@ -76,8 +76,9 @@ class Pair(Workspace):
 
 
 def forget(folder: Path, subject: str) -> None:
-    """Takes all that was made of a quantizer entry from a run."""
-    for path in (folder / "results" / NAME).glob(f"*/{subject}-*"):
+    """Takes all that was made of a quantizer entry, and the report, from a finished run."""
+    root = folder / "results" / NAME
+    for path in [*root.glob(f"*/{subject}-*"), root / "report"]:
         shutil.rmtree(path)
 
 
