@@ -9,6 +9,9 @@ not read again.
 Stored features (evaluation/features.py) are shared by jobs and come without a manifest; `seal` gives them one when a
 run ends, and `sweep` does for those of a run that was killed, as it finds them. A damaged one is computed again by the
 next job that needs it.
+
+Where a job's manifest itself is gone, nothing says what it was; the report goes too, because with it there the workflow
+would find everything done.
 """
 
 import json
@@ -17,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from latticebench import locks
-from latticebench.errors import BadInput
+from latticebench import joblist, locks
+from latticebench.errors import BadInput, Missing
 from latticebench.files import sealed, sha256, write_json
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,7 @@ SEEN = ".verified.json"
 """What was compared before, in the results folder: path -> [size, times, inode, sha256]."""
 DAMAGED = ".damaged"
 FEATURES_MANIFEST = "made.json"
+REPORT = "report/index.html"
 
 
 def sweep(root: str | Path) -> list[str]:
@@ -63,6 +67,8 @@ def _sweep(root: Path) -> list[str]:
             manifest.replace(manifest.with_name(manifest.name + DAMAGED))
         for later in _later(root, manifest):
             later.unlink(missing_ok=True)
+    if not all((root / output).exists() for output in _outputs(root)):
+        (root / REPORT).unlink(missing_ok=True)
     _seal(root)
     if kept != seen:
         write_json(root / SEEN, kept)
@@ -119,7 +125,15 @@ def _later(root: Path, manifest: Path) -> list[Path]:
         folders += [f"{name}/*" for name in after]
         folders += [f"records/{path.name}" for path in root.glob("samples/*")]
     found = [path for folder in folders for path in root.glob(f"{folder}/made*.json")]
-    return [*found, root / "report" / "index.html"]
+    return [*found, root / REPORT]
+
+
+def _outputs(root: Path) -> list[str]:
+    """What the jobs of the newest run were to make; nothing where that is not known."""
+    try:
+        return [job.output for job in joblist.read(root).jobs]
+    except (Missing, BadInput):
+        return []
 
 
 def _bad(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latticebench import integrity, locks
+from latticebench import integrity, joblist, locks
 from latticebench.files import seal, sha256, write_json
 
 
@@ -142,6 +142,18 @@ def test_a_lock_lives_on_where_its_process_changes_its_folder(tmp_path: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "alive", done.stderr
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_lost_manifest_makes_the_report_due(root: Path, lost: bool) -> None:
+    output = "records/x/made-0.json"
+    joblist.write(root, [joblist.Job("judge", "x", str(root / output), None)])
+    (root / "report").mkdir()
+    (root / "report/index.html").write_text("")
+    if lost:
+        (root / output).unlink()
+    assert integrity.sweep(root) == []
+    assert (root / "report/index.html").exists() != lost
 
 
 def test_stored_features_are_sealed_when_a_run_ends_and_compared_when_one_starts(root: Path) -> None:
