@@ -152,7 +152,6 @@ class Judge:
             found = likelihood.measure(model, self.data, self.config.values["evaluation"]["batch_size"])
             judged.values.update(found.values)
             judged.samples.update(found.samples)
-            judged.notes += found.notes
             arrays |= self._frequencies(judged, model.tokens, folder)
             arrays["sweep"] = [self._setting(entry, folder) for entry in made["sweep"]]
             files |= {name: _file(folder / f"{name}.npz", out) for name in ("grid", "samples")}

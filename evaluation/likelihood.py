@@ -34,7 +34,6 @@ class Likelihood:
 
     values: dict[str, Value]
     samples: dict[str, list[float]]
-    notes: list[str]
 
 
 def load(root: Path, generator: Subject, seed: int, device: str) -> Loaded:
@@ -77,12 +76,7 @@ def measure(loaded: Loaded, data: Prepared, batch_size: int) -> Likelihood:
     height, width = data.eval.images.shape[1:3]
     pixels = samples["bits_per_token"] * split.tokens.shape[1] / (height * width)
     values["bits_per_pixel"] = _mean("bits_per_pixel", pixels, groups, "bpp")
-    notes = []
-    if loaded.model.codes.constrained:
-        notes.append(
-            "bits_per_token: of digit strings, of which only some are codes: an upper bound of the codes' bits"
-        )
-    return Likelihood(values, {key: numbers.tolist() for key, numbers in samples.items()}, notes)
+    return Likelihood(values, {key: numbers.tolist() for key, numbers in samples.items()})
 
 
 def image_bits(loaded: Loaded, labels: np.ndarray | None, batch_size: int) -> np.ndarray:

@@ -258,7 +258,7 @@ _ALL = (
             "formula": "−log2 of the model's probability of an image's tokens / tokens (or pixels), mean over images",
             "tokens": "of the evaluation split, all scales",
             "class": "the image's own; shuffled: that of another image, mean over 4 seeded permutations",
-            "constrained codes": "a factorised head counts the digit string, at least the bits of the code",
+            "constrained codes": "of a factorised head: its joint over the codes alone, which samples are drawn from",
         },
         "Models of the tokens of one tokenizer on the same images. Per pixel also across tokenizers, beside their "
         "distortion.",

@@ -61,6 +61,20 @@ class Codes:
         targets = indices.unsqueeze(-1) if self.full else self.targets(indices)
         return heads.digit_cross_entropy(head(hidden), self.sizes, targets, z_weight=z_weight)
 
+    def nats(self, head: torch.nn.Module, hidden: Tensor, indices: Tensor) -> Tensor:
+        """hidden (n, width) and indices (n,) -> the negative log-probability (n,) of each code.
+
+        Of constrained codes that of the joint over codes, which `draw` draws from; `loss` has that of digit strings.
+        """
+        if not self.constrained:
+            return self.loss(head, hidden, indices, 0.0).nll
+        found = []
+        at_once = max(1, sampling.LOGITS_AT_ONCE // self.choices)
+        for x, targets in zip(hidden.split(at_once), indices.split(at_once), strict=True):
+            joint = self.joint(head(x))
+            found.append(joint.logsumexp(dim=-1) - joint.gather(-1, targets[:, None])[:, 0])
+        return torch.cat(found)
+
     def joint(self, logits: Tensor) -> Tensor:
         """Logits (..., Σ sizes) -> log-probabilities of all codes (..., K), of digit strings: they need not add up to 1."""
         parts = [part.log_softmax(dim=-1) for part in logits.split(self.sizes, dim=-1)]

@@ -379,8 +379,8 @@ class NextScaleGenerator(nn.Module):
         """The cross-entropy of each token (B, tokens), scales in order, told the classes (B,); tokens as in `loss`."""
         hidden = self.transformer.features(self.transformer.rows(class_ids, len(tokens[0])), self.inputs(tokens))
         indices = torch.cat([each.flatten(1) for each in tokens], dim=1)
-        made = self.codes.loss(self.transformer.head, hidden.flatten(0, 1), indices.flatten(), 0.0)
-        return made.nll.unflatten(0, hidden.shape[:2])
+        nats = self.codes.nats(self.transformer.head, hidden.flatten(0, 1), indices.flatten())
+        return nats.unflatten(0, hidden.shape[:2])
 
     def start_from(self, tokens: list[Tensor]) -> None:
         """Sets a linear head's biases to the log frequencies of training tokens, maps (N, side, side) of all scales."""

@@ -161,8 +161,8 @@ class RasterGenerator(nn.Module):
     def nats(self, class_ids: Tensor | None, tokens: list[Tensor]) -> Tensor:
         """The cross-entropy of each token (B, tokens), told the classes (B,); tokens as in `loss`."""
         hidden = self._features(class_ids, tokens, None)
-        made = self.codes.loss(self.transformer.head, hidden.flatten(0, 1), tokens[0].flatten(), 0.0)
-        return made.nll.unflatten(0, hidden.shape[:2])
+        nats = self.codes.nats(self.transformer.head, hidden.flatten(0, 1), tokens[0].flatten())
+        return nats.unflatten(0, hidden.shape[:2])
 
     def start_from(self, tokens: list[Tensor]) -> None:
         """Sets the head's biases to the log frequencies of training tokens, a list of one map (N, side, side)."""

@@ -67,8 +67,6 @@ def test_images_of_imagenet_without_weights_say_how_to_fetch_them(tmp_path, monk
 class Biased:
     """A model of two codes that knows which class has which; `nats` as a generator's."""
 
-    codes = types.SimpleNamespace(constrained=False)
-
     def nats(self, class_ids, maps):
         tokens = maps[0].flatten(1)
         right = torch.full(tokens.shape, 0.5) if class_ids is None else (tokens == class_ids[:, None]) * 0.8 + 0.1

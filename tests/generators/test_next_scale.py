@@ -188,6 +188,19 @@ def test_the_loss_of_digits():
     assert float(made.loss(classes, tokens)["loss"].detach()) < before
 
 
+def test_nats_of_a_constrained_code_are_those_of_the_distribution_that_is_drawn_from():
+    under = tokenizer()
+    made = generator("infinity-cc", under, tuple(under.quantizer.digit_sizes))
+    tokens = under.encode(torch.rand(2, 3, 8, 8))
+    classes = torch.tensor([0, 3])
+    flat = torch.cat([t.flatten(1) for t in tokens], dim=1)
+    with torch.no_grad():
+        joint = made.codes.joint(torch.cat(made.digit_logits(classes, tokens), dim=-1))
+    found = made.nats(classes, tokens)
+    assert torch.allclose(found, F.cross_entropy(joint.mT, flat, reduction="none"), atol=1e-4)
+    assert found.mean() < made.loss(classes, tokens)["cross_entropy"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_float32_a_sample_does_not_depend_on_its_batch(kind):
     made = generator(kind, tokenizer())
