@@ -119,6 +119,14 @@ def test_the_plan_counts_the_jobs_that_the_workflow_has(tmp_path: Path) -> None:
     assert plan.job_counts(config, config.subjects(), config.generators()) == found
 
 
+def test_released_tokens_have_a_prior_of_as_many_images_as_ours() -> None:
+    config = configuration.load(IMAGENET, methods=False)
+    wanted = config.values["compression"]["prior_images"]
+    for subject in config.subjects():
+        own = subject.spec["data"]["train_images"]
+        assert own is None or own >= wanted, f"{subject.id}: a static prior of {own} images says little"
+
+
 def test_the_equal_budget_comparison_is_equal() -> None:
     config = configuration.load(IMAGENET, methods=False)
     sweep, released = config.suite("lgq-sweep").subjects, config.suite("lgq-sweep-released").subjects
