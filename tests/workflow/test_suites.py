@@ -127,6 +127,17 @@ def test_released_tokens_have_a_prior_of_as_many_images_as_ours() -> None:
         assert own is None or own >= wanted, f"{subject.id}: a static prior of {own} images says little"
 
 
+def test_bsqs_ramp_lasts_the_authors_2000_steps() -> None:
+    rows = [s.spec for s in configuration.load(IMAGENET, methods=False).subjects() if "released" not in s.spec]
+    own = [spec for spec in rows if spec["quantizer"]["method"] == "bsq"]
+    ramps = [
+        spec["quantizer"]["parameters"].get("ramp_share", 0.1) * spec["tokenizer"]["training"]["steps"]
+        for spec in own
+        if spec["quantizer"]["parameters"].get("entropy_weight") != 0
+    ]
+    assert len(ramps) > 10 and all(1900 < steps < 2100 for steps in ramps), ramps
+
+
 def test_the_equal_budget_comparison_is_equal() -> None:
     config = configuration.load(IMAGENET, methods=False)
     sweep, released = config.suite("lgq-sweep").subjects, config.suite("lgq-sweep-released").subjects
