@@ -201,6 +201,25 @@ def test_classical_codecs_give_more_quality_for_more_bytes(name: str) -> None:
     assert codec.compress(image, chosen[1]) == codec.compress(image, chosen[1])
 
 
+def test_codecs_do_not_run_on_the_librarys_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow writes JPEG 2000 without its colour transform, and JPEG with standard Huffman tables."""
+    from skimage import data
+
+    from evaluation import pixels
+
+    image = np.ascontiguousarray(data.astronaut()[64:320, 96:352])
+    jpeg, wavelet = classical.CODECS["jpeg-420"], classical.CODECS["jpeg2000"]
+    ours = [classical.measure(jpeg, image, 9), classical.measure(wavelet, image, 72)]
+    monkeypatch.setattr(jpeg, "options", {"subsampling": "4:2:0"})
+    monkeypatch.setattr(wavelet, "options", {"quality_mode": "rates", "irreversible": True, "no_jp2": True})
+    theirs = [classical.measure(jpeg, image, 9), classical.measure(wavelet, image, 72)]
+    np.testing.assert_array_equal(ours[0].image, theirs[0].image)
+    assert ours[0].size < 0.9 * theirs[0].size
+    assert ours[1].size == pytest.approx(theirs[1].size, rel=0.05)
+    quality = [float(pixels.psnr(image[None], point.image[None])[0]) for point in (ours[1], theirs[1])]
+    assert quality[0] > quality[1] + 0.5
+
+
 def test_a_folder_that_is_no_tokenizer_is_missing(tmp_path: Path) -> None:
     from evaluation.compression import layout
 

@@ -155,6 +155,28 @@ def test_lpips_equals_its_formula(photographs):
     np.testing.assert_allclose(ours, expected, rtol=1e-4)
 
 
+def test_lpips_is_built_once_and_sees_minus_one_to_one(monkeypatch):
+    built, seen = [], []
+
+    class Network(torch.nn.Module):
+        def forward(self, x, y):
+            seen.append((x.min().item(), y.max().item()))
+            return (x - y).abs().mean(dim=(1, 2, 3), keepdim=True)
+
+    monkeypatch.setattr(perceptual, "network", lambda trunk, path: built.append(trunk) or Network())
+    monkeypatch.setattr(perceptual.weights, "find", lambda name, paths: weights.File(None, "0" * 64))
+    perceptual._built.cache_clear()
+    try:
+        black, white = np.zeros((2, 32, 32, 3), np.uint8), np.full((2, 32, 32, 3), 255, np.uint8)
+        for _ in range(3):
+            assert perceptual.distances("lpips_alex", black, white, {}, "cpu").tolist() == [2.0, 2.0]
+        perceptual.distances("lpips_vgg", black, white, {}, "cpu")
+    finally:
+        perceptual._built.cache_clear()
+    assert built == ["alex", "vgg"], "one network for all batches, and another trunk is another network"
+    assert set(seen) == {(-1.0, 1.0)}
+
+
 def test_lpips_trunk_weights_land_where_they_belong(tmp_path):
     import torchvision
 
