@@ -17,6 +17,8 @@ SUITE = "compression"
 ANCHOR = "jpeg-420"
 """The codec that Bjøntegaard's differences are against."""
 QUALITIES = ("psnr", "ms_ssim", "lpips_alex")
+_LINE = 0.03
+"""Share of a panel's height that a small label takes."""
 _CODEC_LINES = {
     "jpeg-420": ("#57606A", "-"),
     "jpeg-444": ("#57606A", (0, (4, 2))),
@@ -195,6 +197,8 @@ def curves(results: Results) -> tuple[Any, list[str]]:
     if not ours or not keys:
         raise figures.NothingToDraw("no tokenizer has been coded yet")
     figure = figures.new_figure(5.6 if len(keys) == 1 else 4.2 * len(keys), 5.0)
+    if printed:  # their names stand beside the panels
+        figure.get_layout_engine().set(w_pad=0.12)
     panels = figure.subplots(1, len(keys), squeeze=False)[0]
     handles: dict[str, Any] = {}
     for axes, key in zip(panels, keys, strict=True):
@@ -202,15 +206,16 @@ def curves(results: Results) -> tuple[Any, list[str]]:
             _draw_codec(axes, curve, key, handles)
         for curve in ours:
             _draw_tokenizer(axes, curve, key, handles)
-        named: set[str] = set()
+        named: dict[str, tuple[float, float]] = {}
         for method, nominal, rate, qualities in printed:
             if key in qualities:
-                _draw_published(axes, "" if method in named else method, nominal, rate, qualities[key], handles)
-                named.add(method)
+                _draw_published(axes, nominal, rate, qualities[key], handles)
+                named[method] = max(named.get(method, (0.0, 0.0)), (rate, qualities[key]))
         axes.set_xlabel("coded bits per pixel, headers included")
         unit = METRICS[key].unit
         axes.set_ylabel(METRICS[key].title + (f" ({unit})" if unit else ""))
         _set_limits(axes, key, ours, codecs, [(rate, found[key]) for _, _, rate, found in printed if key in found])
+        _name_published(axes, named)
     figures.legend(figure, list(handles.values()))
     return figure, [source.path for curve in (*ours, *codecs) for source in curve.sources]
 
@@ -263,9 +268,26 @@ def _draw_tokenizer(axes: Any, curve: Curve, key: str, handles: dict[str, Any]) 
         handles.setdefault(curve.name, handle)
 
 
-def _draw_published(
-    axes: Any, method: str, nominal: bool, rate: float, quality: float, handles: dict[str, Any]
-) -> None:
+def _name_published(axes: Any, named: dict[str, tuple[float, float]]) -> None:
+    """Names of points beside the panel, in the points' order and a line apart: the points themselves lie too close."""
+    bottom, top = axes.get_ylim()
+    place = top
+    for method, point in sorted(named.items(), key=lambda pair: -pair[1][1]):
+        place = min(place, point[1])
+        axes.annotate(
+            method,
+            point,
+            xytext=(1.02, (place - bottom) / (top - bottom)),
+            textcoords="axes fraction",
+            fontsize=6,
+            color=figures.MUTED,
+            va="center",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": figures.MUTED, "shrinkB": 3, "relpos": (0, 0.5)},
+        )
+        place -= _LINE * (top - bottom)
+
+
+def _draw_published(axes: Any, nominal: bool, rate: float, quality: float, handles: dict[str, Any]) -> None:
     (handle,) = axes.plot(
         rate,
         quality,
@@ -277,7 +299,6 @@ def _draw_published(
         label="in print, nominal rate" if nominal else "in print",
         zorder=2,
     )
-    axes.annotate(method, (rate, quality), xytext=(4, -3), textcoords="offset points", fontsize=6, color=figures.MUTED)
     handles.setdefault(handle.get_label(), handle)
 
 
