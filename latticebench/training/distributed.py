@@ -13,18 +13,27 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from latticebench.errors import BadInput
+
 BUCKET_VALUES = 2**23
 """Gradients are averaged in flat pieces of about this many values."""
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Joins the processes that torchrun started, and leaves them at the end."""
+    """Joins the processes that torchrun started, and leaves them at the end.
+
+    Raises BadInput where there are fewer GPUs than processes on this node.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        own, found = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if own >= found:
+            wanted = os.environ.get("LOCAL_WORLD_SIZE", own + 1)
+            raise BadInput(f"{wanted} processes share this node's {found} GPU{'s' * (found > 1)}; lower jobs.gpus")
+        torch.cuda.set_device(own)
         dist.init_process_group("cpu:gloo,cuda:nccl")
     else:
         dist.init_process_group("gloo")

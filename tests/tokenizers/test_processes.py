@@ -19,7 +19,7 @@ from latticebench.data.prepare import prepare
 from latticebench.errors import BadInput, LatticebenchError
 from latticebench.tokenizers.build import build
 from latticebench.tokenizers.task import TokenizerTask
-from latticebench.training import checkpoint, loop
+from latticebench.training import checkpoint, distributed, loop
 from tests.tokenizers import helpers
 
 STEPS = 5
@@ -137,6 +137,15 @@ def test_a_signal_to_one_process_stops_all_and_they_go_on(runs):
 def test_a_batch_that_cannot_be_split_is_refused(tmp_path):
     with pytest.raises(BadInput, match="batch_size: 8 is no multiple of 3"):
         loop.train(task("fsq"), recipe(accumulate=3), loop.Saving(tmp_path), {})
+
+
+def test_fewer_gpus_than_processes_are_named(monkeypatch):
+    for key, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(BadInput, match=r"2 processes share this node's 1 GPU; lower jobs\.gpus"), distributed.joined():
+        pass
 
 
 @pytest.fixture
