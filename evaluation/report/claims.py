@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from evaluation.report import comparisons, formats, tables
+from evaluation.report import comparisons, formats, stability, tables
 from evaluation.report.results import GENERATION, Cell, Entry, Results, Source, metric
 
 Verdict = Literal["holds", "does not hold", "undecided", "not tested at this scale"]
@@ -298,7 +298,7 @@ def stable_training(results: Results) -> Finding:
     for entry in results.generators:
         options = entry.spec["generation"]["training"]
         safe = bool(options.get("z_weight")) or options.get("optimizer") in MATRIX_WISE
-        outcomes = [(source, _diverged(source)) for source in entry.sources.get(GENERATION, ())]
+        outcomes = [(source, _diverged(results, entry, source)) for source in entry.sources.get(GENERATION, ())]
         (helped if safe else plain).extend(outcomes)
     if not plain or not helped:
         return _untested("This run has no generators both with and without Z-loss or a matrix-wise optimizer.")
@@ -310,8 +310,12 @@ def stable_training(results: Results) -> Finding:
     return Finding("holds" if bare else "undecided", text, sources)
 
 
-def _diverged(source: Source) -> bool:
-    return any(note.startswith("training diverged") for note in source.record.notes)
+def _diverged(results: Results, entry: Entry, source: Source) -> bool:
+    """Whether a training ended in a loss that is not finite, or, by its log, above the one that it began with."""
+    if any(note.startswith("training diverged") for note in source.record.notes):
+        return True
+    log = results.log(entry, source.record.seed)
+    return log is not None and len(log) >= stability.FEWEST and stability.diverged(log)
 
 
 def generates_better(first: str, second: str) -> Check:

@@ -13,6 +13,8 @@ from evaluation.report.tables import Field, Row, Table
 SPIKE = 5.0
 """A step counts as a spike where the gradient norm is this many times the median of the steps before it."""
 WINDOW = 20
+FEWEST = 10
+"""Rows of a log that its tenths can be told from."""
 FIELDS = (
     Field("seeds", "Seeds", "Training runs with a log.", True),
     Field("steps", "Steps", "Last step in the log.", True),
@@ -24,6 +26,12 @@ FIELDS = (
         "spikes",
         "Spikes",
         f"Steps whose norm is over {SPIKE:g} times the median of the {WINDOW} before, all seeds.",
+        True,
+    ),
+    Field(
+        "above_first",
+        "Above first",
+        "Share of the log's later rows whose loss is above the very first one, mean over seeds.",
         True,
     ),
     Field(
@@ -39,7 +47,7 @@ def table(results: Results) -> Table:
     """One row for each tokenizer and generator with a training log."""
     rows = []
     for entry in (*(e for e in results.entries if not e.averaged), *results.generators):
-        logs = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) >= 10]
+        logs = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) >= FEWEST]
         if logs:
             group = "Generators" if entry.tokenizer else "Tokenizers"
             # A generator may be called like a tokenizer.
@@ -65,6 +73,7 @@ def _fields(logs: list[Any]) -> dict[str, Any]:
         "median_norm": statistics.fmean(float(norm.median()) for norm in norms),
         "largest_norm": max(float(norm.max()) for norm in norms),
         "spikes": sum(spikes(norm) for norm in norms),
+        "above_first": statistics.fmean(above_first(log) for log in logs),
         "diverged": sum(diverged(log) for log in logs),
     }
 
@@ -78,6 +87,12 @@ def spikes(norm: Any) -> int:
     """Steps of a series of gradient norms that are far above the median of those before them."""
     before = norm.rolling(WINDOW, min_periods=WINDOW).median().shift(1)
     return int((norm > SPIKE * before).sum())
+
+
+def above_first(log: Any) -> float:
+    """Share of the rows after the first whose loss is above the first one, or not finite."""
+    loss = log["loss"].to_numpy(dtype=float)
+    return float(np.mean(~(loss[1:] <= loss[0])))
 
 
 def diverged(log: Any) -> bool:

@@ -243,6 +243,7 @@ def test_suites_keep_their_rows_and_data_apart(tmp_path):
 def test_stability_counts_divergence_and_spikes(finished):
     rows = {row.key: row.fields for row in stability.table(_view(finished)).rows}
     assert rows["generator plain"]["diverged"] == 1 and rows["generator direct"]["diverged"] == 0
+    assert rows["generator plain"]["above_first"] > 0.05 > rows["generator direct"]["above_first"]
     assert rows["generator plain"]["largest_norm"] > 10 * rows["generator direct"]["largest_norm"]
     assert rows["vq"]["seeds"] == 2 and rows["vq"]["last_loss"] < rows["vq"]["first_loss"]
 
