@@ -11,11 +11,15 @@ run ends, and `sweep` does for those of a run that was killed, as it finds them.
 next job that needs it.
 
 Where a job's manifest itself is gone, nothing says what it was; the report goes too, because with it there the workflow
-would find everything done.
+would find everything done. What is from the future, because a clock was wrong, gets the present as its time: the
+workflow takes an output that is older than its input for a mistake, however often it is made.
 """
 
+import contextlib
 import json
 import logging
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,8 @@ SEEN = ".verified.json"
 DAMAGED = ".damaged"
 FEATURES_MANIFEST = "made.json"
 REPORT = "report/index.html"
+WORTH_A_WORD = 60.0
+"""Seconds by which clocks of two machines that share a disk may differ without a warning."""
 
 
 def sweep(root: str | Path) -> list[str]:
@@ -67,6 +73,7 @@ def _sweep(root: Path) -> list[str]:
             manifest.replace(manifest.with_name(manifest.name + DAMAGED))
         for later in _later(root, manifest):
             later.unlink(missing_ok=True)
+    lines += _from_the_future(root)
     if not all((root / output).exists() for output in _outputs(root)):
         (root / REPORT).unlink(missing_ok=True)
     _seal(root)
@@ -126,6 +133,19 @@ def _later(root: Path, manifest: Path) -> list[Path]:
         folders += [f"records/{path.name}" for path in root.glob("samples/*")]
     found = [path for folder in folders for path in root.glob(f"{folder}/made*.json")]
     return [*found, root / REPORT]
+
+
+def _from_the_future(root: Path) -> list[str]:
+    now, late = time.time(), 0.0
+    for path in {*_manifests(root), *(root / output for output in _outputs(root))}:
+        with contextlib.suppress(FileNotFoundError):
+            ahead = path.stat().st_mtime - now
+            if ahead > 0:
+                os.utime(path, (now, now))
+            late = max(late, ahead)
+    if late < WORTH_A_WORD:
+        return []
+    return [f"files in {root} were from the future, by up to {late / 86400:.3g} days; their time is now the present"]
 
 
 def _outputs(root: Path) -> list[str]:

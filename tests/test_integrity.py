@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,16 @@ def test_a_lost_manifest_makes_the_report_due(root: Path, lost: bool) -> None:
         (root / output).unlink()
     assert integrity.sweep(root) == []
     assert (root / "report/index.html").exists() != lost
+
+
+def test_what_is_from_the_future_gets_the_present_as_its_time(root: Path) -> None:
+    manifest, record = root / "records/x/made-0.json", root / "records/x/seed0/cost.json"
+    for path in (manifest, record):
+        os.utime(path, (time.time() + 1e7,) * 2)
+    (line,) = integrity.sweep(root)
+    assert "from the future, by up to 116 days" in line
+    assert manifest.stat().st_mtime <= time.time()
+    assert integrity.sweep(root) == []
 
 
 def test_stored_features_are_sealed_when_a_run_ends_and_compared_when_one_starts(root: Path) -> None:
