@@ -1,8 +1,14 @@
 """`latticebench config`: validates a configuration and says what it will run, or lists every key."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from latticebench.configuration import Configuration
+
+_FILES = ("image-folder", "flat-folder", "parquet")
 
 
 @click.command()
@@ -27,6 +33,43 @@ def command(file: Path | None, keys: bool) -> None:
         f"{file}: {len(subjects)} quantizers{suites}, {trainings} trainings on {source};"
         f" results go to results/{config.name}"
     )
+    for line in lacking(config):
+        click.echo(f"missing: {line}", err=True)
+
+
+def lacking(config: "Configuration") -> list[str]:
+    """What a run will stop for, if it is not there by then: images, and networks that recipes lower."""
+    from latticebench.errors import LatticebenchError
+    from latticebench.weights import local
+
+    sections = {subject.data_hash: subject.spec["data"] for subject in config.subjects()}
+    paths = [("data.path", data["path"]) for data in sections.values() if data["source"] in _FILES]
+    paths.append(("compression.images", config.values["compression"]["images"]))
+    found = [
+        f"{key}: {config.path.parent / path} does not exist"
+        for key, path in dict.fromkeys(paths)
+        if path is not None and not (config.path.parent / Path(path).expanduser()).exists()
+    ]
+    given = config.values["evaluation"]["weights"]
+    for name, key in dict.fromkeys(_networks(config)):
+        try:
+            local.find(name, given[key])
+        except LatticebenchError as error:
+            found.append(f"a recipe's losses: {error}")
+    return found
+
+
+def _networks(config: "Configuration") -> list[tuple[str, str]]:
+    """Registry entries of the networks in the losses of what is trained, and what `evaluation.weights` calls them."""
+    names = []
+    for subject in config.subjects():
+        losses = subject.spec["tokenizer"].get("losses", {})
+        if losses.get("perceptual", {}).get("weight"):
+            net = losses["perceptual"]["net"]
+            names.append((f"lpips-{net}-trunk", f"lpips-{net}"))
+        if losses.get("alignment", {}).get("weight"):
+            names.append(("dinov2-vitl14", "dinov2"))
+    return names
 
 
 def table(rows: list[tuple[str, str, str, str]]) -> str:

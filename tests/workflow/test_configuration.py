@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from evaluation.cli.config import command, lacking
 from latticebench import configuration
 from latticebench.errors import BadInput
 
@@ -163,3 +165,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(Path("config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configurations_are_valid(path: Path) -> None:
     assert configuration.load(path).subjects()
+
+
+def test_the_command_names_what_a_run_would_stop_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = configuration.SCHEMA.parents[2] / "checkpoints" / "registry.yaml"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "registry.yaml").write_bytes(registry.read_bytes())
+    monkeypatch.setenv("LATTICEBENCH_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    assert lacking(load(tmp_path)) == []
+    changes = {
+        "data": {"source": "flat-folder", "path": "photographs"},
+        "tokenizer": {"losses": {"perceptual": {"weight": 0.1, "net": "alex"}}},
+        "compression": {"images": "kodak"},
+    }
+    images, coded, network = lacking(load(tmp_path, **changes))
+    assert images == f"data.path: {tmp_path / 'photographs'} does not exist"
+    assert coded == f"compression.images: {tmp_path / 'kodak'} does not exist"
+    assert network.endswith("fetch it: latticebench fetch lpips-alex-trunk")
+    for name in ("photographs", "kodak"):
+        (tmp_path / name).mkdir()
+    assert len(lacking(load(tmp_path, **changes))) == 1
+    shown = CliRunner().invoke(command, [str(tmp_path / "config.yaml")])
+    assert shown.exit_code == 0 and "missing: a recipe's losses: " in shown.stderr
