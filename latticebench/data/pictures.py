@@ -9,10 +9,14 @@ The rules, in order:
 - The crop is central, its offset (side − size) // 2.
 """
 
+import contextlib
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+
+with contextlib.suppress(ImportError):
+    import pillow_jxl  # noqa: F401 (registers JPEG XL with Pillow)
 
 RULES = 1
 """Version of the rules above; part of the preparation and so of the data's hash."""

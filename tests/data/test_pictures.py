@@ -1,6 +1,8 @@
 """One image to one square array: modes, orientation, filters."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from latticebench.data import pictures
+from latticebench.data.sources import SUFFIXES
 
 
 def prepare(image: Image.Image, size: int = 8, resize: str = "none", upscale: bool = False) -> np.ndarray:
@@ -84,3 +87,26 @@ def test_filters_differ_and_none_keeps_pixels():
 def test_damaged_bytes_are_unusable():
     with pytest.raises(pictures.Unusable, match="unreadable"):
         pictures.prepare(lambda: Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\nxx")), 8, "none", False)
+
+
+READ_ALONE = """
+import sys
+from PIL import Image
+from latticebench.data import pictures
+print(pictures.prepare(lambda: Image.open(sys.argv[1]), 16, "none", False).shape)
+"""
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+def test_every_suffix_that_a_source_lists_is_read(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    Image.new("L" if suffix == ".pgm" else "RGB", (16, 16), 90).save(path)
+    assert pictures.prepare(lambda: Image.open(path), 16, "none", False).shape == (16, 16, 3)
+
+
+def test_jpeg_xl_is_read_in_a_process_of_its_own(tmp_path):
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "a.jxl")
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ALONE, str(tmp_path / "a.jxl")], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "(16, 16, 3)", done.stderr
