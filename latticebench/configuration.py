@@ -314,7 +314,9 @@ def _check_entries(validator: Any, path: Path, prefix: str, values: dict[str, An
                 raise BadInput(f"{path}: {where}.{explain(error)}")
         _check_quantizer(path, where, entry)
         if "released" not in entry:
-            tokenizer_entries.check(f"{path}: {where}", merged["tokenizer"], values["data"]["size"], values["jobs"])
+            tokenizer_entries.check(
+                f"{path}: {where}", entry, merged["tokenizer"], values["data"]["size"], values["jobs"], path.parent
+            )
     generator_entries.check(validator, path, prefix, values)
 
 

@@ -3,6 +3,7 @@
 The schema looks at each key alone. The modules that are built from the options refuse the same later.
 """
 
+from pathlib import Path
 from typing import Any
 
 from latticebench.errors import BadInput
@@ -12,12 +13,23 @@ _LAST_SIDE = 4
 """Side at which the StyleGAN2 discriminator stops halving."""
 
 
-def check(where: str, tokenizer: dict[str, Any], size: int, jobs: dict[str, Any]) -> None:
+def check(
+    where: str, entry: dict[str, Any], tokenizer: dict[str, Any], size: int, jobs: dict[str, Any], folder: Path
+) -> None:
     """Raises BadInput naming the entry, the key and its value where a training could not start.
 
-    where: the file and the entry. tokenizer: its options, overrides merged. size: data.size. jobs: that section.
+    where: the file and the entry. tokenizer: the entry's options, merged with all others'. size: data.size. jobs: that
+    section. folder: the configuration's, where `module:` starts.
     """
     _check_grid(where, tokenizer, size)
+    latent = tokenizer["network"]["latent"]
+    if tokenizer["architecture"] not in _VITS and tokenizer["projection"] is None and latent is not None:
+        dim = _dimension(entry, folder)
+        if dim != latent:
+            raise BadInput(
+                f"{where}.tokenizer.network.latent: {latent} is not the quantizer's dimension {dim}; leave it out, or set"
+                " tokenizer.projection"
+            )
     losses, training = tokenizer["losses"], tokenizer["training"]
     gan = losses["gan"]
     halved = size / _LAST_SIDE
@@ -60,3 +72,18 @@ def _check_grid(where: str, tokenizer: dict[str, Any], size: int) -> None:
             f"{where}.tokenizer.scales.sides: {sides} must grow and end in {size // stride}, which is data.size = {size}"
             f" divided by the stride {stride}"
         )
+
+
+def _dimension(entry: dict[str, Any], folder: Path) -> int:
+    """The quantizer's dimension; only a method whose parameters do not state it is built, which is quick."""
+    import torch
+
+    from latticebench.quantizers import registry
+
+    cls = registry.load_module(folder / entry["module"]) if "module" in entry else registry.method(entry["method"])
+    parameters = registry.parse_parameters(cls, entry["parameters"])
+    dim = getattr(parameters, "dim", None)
+    if not isinstance(dim, int):
+        with torch.random.fork_rng(devices=[]):
+            dim = cls(parameters).dim
+    return dim

@@ -63,13 +63,17 @@ CONVOLUTIONAL = {"architecture": "multi-scale", "network": {"multipliers": [1, 1
         ({**CONVOLUTIONAL, "network": {"multipliers": [1] * 8}}, ["multipliers", "stride of 128"]),
         ({**CONVOLUTIONAL, "scales": {"sides": [1, 2, 8]}}, ["scales.sides", "end in 16"]),
         ({**CONVOLUTIONAL, "scales": {"sides": [4, 2, 16]}}, ["scales.sides", "must grow"]),
+        (
+            {"architecture": "convolutional", "network": {"latent": 16}},
+            ["network.latent: 16", "dimension 4", "projection"],
+        ),
         ({"training": {"batch_size": 10, "accumulate": 4}}, ["training.batch_size: 10", "accumulate 4"]),
         ({"training": {"batch_size": 7}}, ["training.batch_size: 7", "2 processes"]),
     ],
 )
 def test_keys_that_do_not_go_together_are_named(tmp_path: Path, tokenizer: dict, words: list[str]) -> None:
     """Before anything is prepared, at the top level and in one entry; and the modules agree."""
-    entries = {"none": {"method": "identity", "tokenizer": tokenizer}}
+    entries = {"four": {**MINIMAL["quantizers"]["fsq"], "tokenizer": tokenizer}}
     jobs = {"gpus": 2} if tokenizer.get("training") == {"batch_size": 7} else {}
     for changes in ({"tokenizer": tokenizer}, {"quantizers": entries}):
         with pytest.raises(BadInput) as error:
