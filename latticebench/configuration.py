@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import difflib
 import functools
+import hashlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -234,14 +236,29 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+CHECKED = "LATTICEBENCH_CHECKED"
+"""Environment variable: the fingerprint of the configuration that a run has checked in full, for its jobs."""
+
+
+def fingerprint(path: str | Path) -> str | None:
+    """Of a configuration file's place and content; None where it cannot be read."""
+    path = Path(path)
+    try:
+        return hashlib.sha256(bytes(path.resolve()) + b"\0" + path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
 def load(path: str | Path, methods: bool = True) -> Configuration:
     """Reads, validates and completes a configuration file.
 
     methods: False leaves out what only the methods' own code can say about their entries. It spares readers of
-    results the import of torch: whatever made the results has asked it.
+    results the import of torch: whatever made the results has asked it. So it is left out in the jobs of a run that
+    has asked it of the same file (`CHECKED`).
     Raises BadInput naming the key, the value and what is allowed.
     """
     path = Path(path)
+    methods = methods and os.environ.get(CHECKED) != fingerprint(path)
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:

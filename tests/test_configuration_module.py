@@ -133,3 +133,18 @@ def test_merge_keys_share_parts_of_a_file(tmp_path):
         "  two: {quantizers: {<<: *one, b: {method: lfq, parameters: {dim: 8}}}}\n",
     )
     assert [subject.name for subject in config.suite("two").subjects] == ["a", "b"]
+
+
+def test_methods_are_asked_once_a_run(tmp_path, monkeypatch):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "name: t\ndata: {source: bundled-photographs}\nquantizers:\n  f: {method: fsq, parameters: {levels: [1]}}\n"
+    )
+    with pytest.raises(BadInput, match="levels"):
+        configuration.load(file)
+    monkeypatch.setenv(configuration.CHECKED, configuration.fingerprint(file))
+    assert [subject.name for subject in configuration.load(file).subjects()] == ["f"]
+    file.write_text(file.read_text() + "# edited\n")
+    with pytest.raises(BadInput, match="levels"):
+        configuration.load(file)
+    assert configuration.fingerprint(tmp_path / "none.yaml") is None

@@ -30,6 +30,8 @@ try:
     )
 except LatticebenchError as error:
     raise WorkflowError(str(error))
+if workflow.is_main_process:
+    os.environ[configuration.CHECKED] = configuration.fingerprint(CONFIG_FILE)
 
 ROOT = f"results/{CONFIG.name}"
 # Before Snakemake looks at what is there: damaged files are set aside, so that it makes them again.
