@@ -1,8 +1,8 @@
 """The feature stage: images -> features, computed once, stored under their content, shared by every set metric.
 
 An extractor is a network with all of its preprocessing, named in EXTRACTORS. Its features of a set of images
-are stored as <store>/<extractor>-<weights hash>/<images' hash>/<head>.npy, so a changed image, order, transform
-or weights file never meets old features.
+are stored as <store>/<extractor>-<weights hash>-<kind of device>-<hash of code and torch>/<images' hash>/<head>.npy, so
+a changed image, order, transform, weights file, or arithmetic never meets old features.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
-from evaluation import chunks, pixels, weights
+from evaluation import chunks, pixels, records, weights
 from evaluation.images import Images
 from latticebench.errors import BadInput
-from latticebench.files import whole
+from latticebench.files import hash8, whole
 
 CHUNK = 32
 """Images a forward pass. It is part of what is stored: float32 convolutions round by the size of the batch."""
@@ -194,11 +194,20 @@ def of(
         arrays: dict[str, np.ndarray] = {}
         _fill(parts, len(images), arrays, lambda head, shape: np.empty(shape, np.float32))
         return arrays
-    folder = Path(store) / f"{name}-{sha256[:8]}" / (content or images.sha256)[:32]
+    folder = Path(store) / "-".join((name, sha256[:8], torch.device(device).type, _made_by()))
+    folder /= (content or images.sha256)[:32]
     files = {head: folder / f"{head}.npy" for head in heads}
     if not all(file.exists() for file in files.values()):
         _stream(parts, files, len(images))
     return {head: np.load(file, mmap_mode="r") for head, file in files.items()}
+
+
+CODE = ("evaluation/dinov2.py", "evaluation/features.py", "evaluation/insuite", "evaluation/pixels.py")
+
+
+def _made_by() -> str:
+    """Hash of the code that turns pixels into features, and of torch's version, whose kernels round differently."""
+    return hash8({**records.code_hashes(CODE), "torch": torch.__version__})
 
 
 def _fill(

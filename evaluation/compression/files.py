@@ -25,17 +25,17 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3); transparency is dropped. Raises Missing, or BadInput on what is no image."""
+    """uint8 (H, W, 3), by the rules of latticebench.data.pictures. Raises Missing, or BadInput on what is no image."""
     from PIL import Image, UnidentifiedImageError
+
+    from latticebench.data import pictures
 
     if not path.is_file():
         raise Missing(f"{path} does not exist")
     try:
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise BadInput(f"{path} has more than 8 bits a sample ({image.mode}); convert it to 8 bits first")
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+            return np.asarray(pictures.to_rgb(image))
+    except (UnidentifiedImageError, pictures.Unusable, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise BadInput(f"{path} cannot be read as an image: {error}") from error
 
 

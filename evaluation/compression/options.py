@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.compression import files
 from evaluation.compression.fit import Recipe
 from latticebench import configuration
 from latticebench.configuration import Configuration
@@ -62,21 +63,12 @@ def _defaults(schema: dict[str, Any]) -> dict[str, Any]:
 
 def read_images(folder: Path) -> list[tuple[str, np.ndarray]]:
     """Names and pixels (H, W, 3) uint8 of a folder's images, in name order. Raises Missing and BadInput."""
-    from PIL import Image, UnidentifiedImageError
-
     if not folder.is_dir():
         raise Missing(f"the folder of images {folder} does not exist")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise BadInput(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
-    result = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                result.append((path.relative_to(folder).as_posix(), np.asarray(image.convert("RGB"))))
-        except (UnidentifiedImageError, OSError) as error:
-            raise BadInput(f"{path} cannot be read as an image: {error}") from error
-    return result
+    return [(path.relative_to(folder).as_posix(), files.read_image(path)) for path in paths]
 
 
 def content_hash(images: Sequence[tuple[str, np.ndarray]]) -> str:

@@ -56,7 +56,8 @@ def in_fresh_process(folders: Mapping[Path, Path]) -> dict[Path, FOUND]:
         env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
     )
     if done.returncode:
-        raise LatticebenchError(f"coded files do not decode: {done.stderr.strip().splitlines()[-1:]}")
+        said = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode} and said nothing"]
+        raise LatticebenchError(f"coded files do not decode: {said[-1]}")
     answers = json.loads(done.stdout)
     return {coded: answers[str(coded)] for coded in folders}
 

@@ -34,6 +34,7 @@ class Curve:
     """Means over images, sorted by rate. rate: coded bits per pixel. qualities: metric -> one number a point.
 
     method: a quantizer's, or a codec's name. kind: "tokenizer" or "codec". sources: its records.
+    prior: that all points of a tokenizer's curve are coded with.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Curve:
     rate: tuple[float, ...]
     qualities: dict[str, tuple[float, ...]]
     sources: tuple[Source, ...] = ()
+    prior: str | None = None
 
 
 def table(results: Results) -> tables.Table:
@@ -66,6 +68,7 @@ def differences(results: Results) -> tables.Table:
         rate, quality, reason = _against(anchor, curve)
         fields: dict[str, Any] = {
             "points": len(curve.rate),
+            "prior": curve.prior,
             "low": min(curve.rate),
             "high": max(curve.rate),
             "bd_rate": rate,
@@ -76,6 +79,7 @@ def differences(results: Results) -> tables.Table:
         rows.append(tables.Row(curve.name, None, f"{curve.kind.capitalize()}s", fields, {}, origins=origins))
     fields_ = (
         tables.Field("points", "Points", "Rate points of the curve.", True),
+        tables.Field("prior", "Prior", "That all points of a tokenizer's curve are coded with."),
         tables.Field("low", "Lowest bpp", "Coded bits per pixel, mean over images.", True),
         tables.Field("high", "Highest bpp", "Coded bits per pixel, mean over images.", True),
         tables.Field("bd_rate", "BD-rate (%)", "Mean difference in bits at equal PSNR; negative needs fewer.", True),
@@ -122,7 +126,7 @@ def tokenizer_curves(results: Results) -> list[Curve]:
 
 def _curve(entries: list[Entry]) -> Curve:
     rates = {kind: _numbers(entries, f"bpp_{kind}") for kind in MODES}
-    rate = min((numbers for numbers in rates.values() if numbers is not None), key=sum)
+    rate, prior = min((sum(found), found, kind) for kind, found in rates.items() if found is not None)[1:]
     order = np.argsort(rate)
     qualities = {key: numbers for key in QUALITIES if (numbers := _numbers(entries, key)) is not None}
     name = min((entry.name for entry in entries), key=len)
@@ -135,6 +139,7 @@ def _curve(entries: list[Entry]) -> Curve:
         tuple(rate[i] for i in order),
         {key: tuple(numbers[i] for i in order) for key, numbers in qualities.items()},
         tuple(source for entry in entries for source in entry.sources[SUITE]),
+        prior,
     )
 
 

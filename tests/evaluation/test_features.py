@@ -120,6 +120,17 @@ def test_features_are_computed_once_and_keyed_by_content(tmp_path, fake):
     assert len(fake) == 6
 
 
+def test_other_code_does_not_meet_stored_features(tmp_path, fake, monkeypatch):
+    images = from_array(np.zeros((3, 8, 8, 3), np.uint8))
+    features.of(images, "fake", store=tmp_path)
+    hashed = features.records.code_hashes
+    monkeypatch.setattr(features.records, "code_hashes", lambda paths: {**hashed(paths), "evaluation/pixels.py": "0"})
+    features.of(images, "fake", store=tmp_path)
+    monkeypatch.setattr(features.torch, "__version__", "0.0")
+    features.of(images, "fake", store=tmp_path)
+    assert len(list(tmp_path.glob("fake-ffffffff-cpu-*/*/features.npy"))) == 3
+
+
 def test_nan_features_name_the_image(monkeypatch, fake):
     monkeypatch.setitem(
         features.EXTRACTORS,
