@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from evaluation import plan
 from latticebench import configuration
+from latticebench.generator_entries import training_of
 from tests.workflow.runs import SMOKE, outputs, snakemake
 
 ENTRIES = {"identity": {"method": "identity"}, "fsq": {"method": "fsq", "parameters": {"levels": [8, 8]}}}
@@ -136,6 +137,32 @@ def test_bsqs_ramp_lasts_the_authors_2000_steps() -> None:
         if spec["quantizer"]["parameters"].get("entropy_weight") != 0
     ]
     assert len(ramps) > 10 and all(1900 < steps < 2100 for steps in ramps), ramps
+
+
+GENERATORS = {"table-7": 5, "table-9": 2, "figure-3": 4, "figure-4": 2, "figure-6": 2, "figure-7": 4, "figure-8": 1}
+
+
+@pytest.mark.parametrize("suite", GENERATORS)
+def test_every_generator_of_the_papers_has_a_target(tmp_path: Path, suite: str) -> None:
+    config = configuration.load(IMAGENET, methods=False)
+    targets = outputs(tmp_path, IMAGENET, suite=suite)
+    generators = config.suite(suite).generators
+    assert len({generator.id for generator in generators}) == GENERATORS[suite]
+    pairs = [(generator, seed) for generator in generators for seed in generator.seeds]
+    judged = {f"results/imagenet/records/{each.id}/made-generation-{seed}.json" for each, seed in pairs}
+    trained = {f"results/imagenet/generators/{training_of(each).id}/made-{seed}.json" for each, seed in pairs}
+    assert {name for name, rule in targets.items() if rule == "judge_generator"} == judged
+    assert {name for name, rule in targets.items() if rule == "generator"} == trained
+
+
+def test_suites_of_the_same_generator_train_it_once() -> None:
+    config = configuration.load(IMAGENET, methods=False)
+    chosen = [
+        next(each for each in config.suite(suite).generators if each.name == "leech-12")
+        for suite in ("table-7", "table-9", "figure-4", "figure-8")
+    ]
+    assert len({training_of(each).id for each in chosen}) == 1
+    assert len({each.id for each in chosen}) == 2, "figure 8 draws further samples"
 
 
 def test_the_equal_budget_comparison_is_equal() -> None:
