@@ -18,7 +18,7 @@ from latticebench.configuration import Configuration
 from latticebench.errors import BadInput, Missing
 from latticebench.files import write_json
 
-FIGURES = ("rate_distortion", "smallest_distance")
+FIGURES = ("rate_distortion", "smallest_distance", "stability", "samples", "frontier")
 """How their names end: a suite's begin with its own, and those of coded files with `coded`."""
 GEOMETRY = "geometry"
 ORIGIN = "origin.json"
@@ -46,9 +46,13 @@ def keep(config: Configuration, root: Path, folder: Path) -> None:
         shutil.copy(config.path, new / "configuration.yaml")
         for subject in (*config.subjects(), *config.generators()):
             shutil.copytree(root / "records" / subject.id, new / "records" / subject.id)
-        for stage in (GEOMETRY, "codecs"):
-            if (root / "records" / stage).is_dir():
-                shutil.copytree(root / "records" / stage, new / "records" / stage)
+        for stage in (root / "records" / GEOMETRY, root / "records" / "codecs", *root.glob("records/oracle-*")):
+            if stage.is_dir():
+                shutil.copytree(stage, new / "records" / stage.name)
+        # The table and the claim on stability are about the course of a training.
+        for log in {v.log_path(entry, seed) for v in found.views for entry in v.generators for seed in entry.seeds}:
+            (new / log).parent.mkdir(parents=True)
+            shutil.copy(root / log, new / log)
         for table in build.all_tables(results.load(config, new)):
             formats.write(table, new / "tables")
         (new / "figures").mkdir()
@@ -109,11 +113,15 @@ def check(folder: Path) -> Checked:
     return Checked(count, tuple(_older(folder)))
 
 
-def summary(folder: Path) -> str:
-    """A short Markdown table of kept results: fidelity, use of the codebook, nominal and coded rate."""
-    with (folder / "tables" / "main.csv").open(newline="") as file:
+def summary(folder: Path, suite: str = "") -> str:
+    """A short Markdown table of kept results: fidelity, use of the codebook, nominal and coded rate.
+
+    suite: one of a configuration that has several.
+    """
+    prefix = f"{suite}-" if suite else ""
+    with (folder / "tables" / f"{prefix}main.csv").open(newline="") as file:
         main = list(csv.DictReader(file))
-    with (folder / "tables" / "compression.csv").open(newline="") as file:
+    with (folder / "tables" / f"{prefix}compression.csv").open(newline="") as file:
         coded = {row["quantizer"]: row for row in csv.DictReader(file)}
     lines = [
         "| quantizer | K | PSNR (dB) | SSIM | usage / uniform | nominal bpp | coded bpp, static prior |",
