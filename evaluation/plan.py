@@ -228,7 +228,7 @@ def _others(
     seconds: dict[str, list[float]] = collections.defaultdict(list)
     peaks = []
     for path in sorted(root.glob("records/**/*.json")):
-        if path.name.startswith("made"):
+        if not records.is_record(path):
             continue
         record = records.read(path)
         peaks.append(record.machine.peak_memory_bytes)

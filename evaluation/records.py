@@ -227,7 +227,12 @@ def read(path: str | Path) -> Record:
 
 def read_all(folder: str | Path) -> list[Record]:
     """Every record below a folder's `records/`, in path order."""
-    return [read(path) for path in sorted(Path(folder).glob("records/**/*.json")) if not path.name.startswith("made")]
+    return [read(path) for path in sorted(Path(folder).glob("records/**/*.json")) if is_record(path)]
+
+
+def is_record(path: Path) -> bool:
+    """Whether a .json file below `records/` is one: not a job's manifest, nor what a killed job left half-written."""
+    return not path.name.startswith(("made", "."))
 
 
 def manifest(paths: Iterable[str | Path], root: str | Path) -> dict[str, str]:

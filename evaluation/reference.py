@@ -172,7 +172,7 @@ def _short(row: dict[str, str], key: str, decimals: int, interval: bool = True) 
 def _older(folder: Path) -> list[str]:
     older = []
     for path in sorted(folder.glob("records/**/*.json")):
-        if not path.name.startswith("made"):
+        if records.is_record(path):
             code = records.read(path).code
             if records.code_hashes(code) != code:
                 older.append(str(path.relative_to(folder)))

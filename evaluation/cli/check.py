@@ -207,7 +207,7 @@ def train_and_judge(
             faults.append(f"training {name}: {error}")
             continue
         found = {}
-        for path in sorted((folder / "records" / subject.id / "seed0").glob("*.json")):
+        for path in sorted((folder / "records" / subject.id / "seed0").glob("[!.]*.json")):
             found |= {key: value.value for key, value in records.read(path).values.items()}
         rows[name] = Row(make(entry).codebook_size, found)
     return rows, faults

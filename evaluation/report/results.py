@@ -287,13 +287,17 @@ def load(configuration: Configuration, root: str | Path) -> Results:
     gaps: list[Gap] = []
     entries = tuple(_entry(root, subject, gaps) for subject in configuration.subjects())
     generators = tuple(_generator(root, subject, gaps) for subject in configuration.generators())
-    geometry = tuple(_lone(root, path) for path in sorted(root.glob("records/geometry/*.json")) if _is_record(path))
+    geometry = tuple(
+        _lone(root, path) for path in sorted(root.glob("records/geometry/*.json")) if records.is_record(path)
+    )
     if not geometry:
         gaps.append(Gap("geometry of the codebooks", "records/geometry holds no record: the stage has not run"))
     if not any(True for _ in root.glob("pictures/*/*.npz")):
         gaps.append(Gap("reconstructed pictures", "pictures/ holds no file: no tokenizer has been judged"))
     oracles = tuple(_lone(root, path) for path in sorted(root.glob("records/oracle-*/generation.json")))
-    codecs = tuple(_source(root, path) for path in sorted(root.glob("records/codecs/*.json")) if _is_record(path))
+    codecs = tuple(
+        _source(root, path) for path in sorted(root.glob("records/codecs/*.json")) if records.is_record(path)
+    )
     parts = tuple(
         Part(
             suite.name,
@@ -309,10 +313,6 @@ def load(configuration: Configuration, root: str | Path) -> Results:
     return Results(configuration, root, entries, geometry, tuple(gaps), generators, oracles, codecs, parts)
 
 
-def _is_record(path: Path) -> bool:
-    return not path.name.startswith("made")
-
-
 def _source(root: Path, path: Path) -> Source:
     return Source(path.relative_to(root).as_posix(), records.read(path))
 
@@ -321,7 +321,7 @@ def _seed_records(root: Path, subject: Subject) -> dict[str, tuple[Source, ...]]
     sources: dict[str, list[Source]] = {}
     for seed in subject.seeds:
         folder = root / "records" / subject.id / f"seed{seed}"
-        for path in sorted(path for path in folder.glob("*.json") if _is_record(path)):
+        for path in sorted(path for path in folder.glob("*.json") if records.is_record(path)):
             source = _source(root, path)
             sources.setdefault(source.record.suite, []).append(source)
     return {suite: tuple(found) for suite, found in sources.items()}

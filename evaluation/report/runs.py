@@ -63,7 +63,7 @@ def compare(a: str | Path, b: str | Path, machine: bool = False) -> list[Change]
 def _rows(root: Path) -> dict[str, Entry]:
     found: dict[str, list[Source]] = {}
     for path in sorted(root.glob("records/**/*.json")):
-        if not path.name.startswith("made"):
+        if records.is_record(path):
             record = records.read(path)
             found.setdefault(record.subject, []).append(Source(path.relative_to(root).as_posix(), record))
     if not found:

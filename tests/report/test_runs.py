@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from evaluation import records
 from evaluation.cli.compare import command
-from evaluation.report import runs
+from evaluation.report import results, runs
 from latticebench.errors import Missing
 from tests.report.synthetic import configuration, fill, reconstruction
 
@@ -33,6 +33,17 @@ def _path(root, config, name, seed):
 def test_equal_runs_are_equal(two):
     _, first, second = two
     assert {change.verdict for change in runs.compare(first, second)} == {"equal", "no number"}
+
+
+def test_what_a_killed_job_left_half_written_is_no_record(two):
+    config, first, second = two
+    seed, geometry = _path(second, config, "vq", 0).parent, second / "records" / "geometry"
+    for name, text in ((".reconstruction.json.a1b2c3d4.json", '{"subject": "v'), (".made.json.a1b2c3d4.json", "{}")):
+        for folder in (seed, geometry):
+            (folder / name).write_text(text)
+    assert {change.verdict for change in runs.compare(first, second)} == {"equal", "no number"}
+    assert len(records.read_all(second)) == len(records.read_all(first))
+    assert results.load(config, second).geometry
 
 
 def test_a_real_change_and_noise_are_told_apart(two):

@@ -45,7 +45,7 @@ def start(folder: Path, config: Path, *arguments: str, profile: Path = LOCAL) ->
 
 def results(folder: Path) -> dict[str, dict[str, object]]:
     """Every record below `folder`, without the fields that depend on the machine."""
-    paths = sorted(path for path in folder.glob("results/*/records/**/*.json") if not path.name.startswith("made"))
+    paths = sorted(path for path in folder.glob("results/*/records/**/*.json") if records.is_record(path))
     return {str(path.relative_to(folder)): records.read(path).comparable() for path in paths}
 
 
