@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.report.figures import NothingToDraw, legend, new_figure, series, smooth
-from evaluation.report.looks import looks
+from evaluation.report.figures import NothingToDraw, legend, new_figure, series
 from evaluation.report.results import Results
 from evaluation.report.tables import Field, Row, Table
 
@@ -104,8 +103,21 @@ def diverged(log: Any) -> bool:
     return tenths[-1] > tenths[0]
 
 
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6C42AD", "#A29A35")
+_STYLES = ("-", "--", "-.", ":")
+
+
+def _running(column: Any) -> Any:
+    """A running mean over a tenth of a log: single steps are of few images."""
+    kept = column.astype("float64").rolling(max(1, len(column) // 10), min_periods=1).mean()
+    return kept[~kept.index.duplicated(keep="last")]
+
+
 def figure(results: Results) -> tuple[Any, list[str]]:
-    """Loss and gradient norm of the generators' training, a line an arm, faint lines the seeds."""
+    """Loss and gradient norm of the generators' training: a line an arm, the mean over seeds, which are faint lines."""
+    import pandas as pd
+    from matplotlib.ticker import StrMethodFormatter
+
     arms = []
     for entry in results.generators:
         logs = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) > 1]
@@ -113,29 +125,33 @@ def figure(results: Results) -> tuple[Any, list[str]]:
             arms.append((entry, logs))
     if not arms:
         raise NothingToDraw("no generator has a training log yet")
-    look = looks((entry.name, entry.method) for entry, _ in arms)
     drawn = new_figure(5.6, 4.2)
     panels = drawn.subplots(2, 1, sharex=True)
     lines = []
     for axes, key, label in zip(panels, ("loss", "grad_norm"), ("loss", "gradient norm (log)"), strict=True):
         axes.set_title(label)
-        for entry, logs in arms:
-            style = look[entry.name]
-            for number, log in enumerate(logs):
-                curve = smooth(log.set_index("step")[key])
-                (line,) = axes.plot(
-                    curve.index,
-                    curve.to_numpy(),
-                    color=style.colour,
-                    linestyle=style.line,
-                    linewidth=1.2,
-                    alpha=1.0 if number == 0 else 0.5,
-                    label=entry.name,
-                    gid=series(entry.name, f"{key}-{number}"),
-                )
-                if axes is panels[0] and number == 0:
-                    lines.append(line)
+        for number, (entry, logs) in enumerate(arms):
+            # All arms may be of one method, whose colour would then say nothing.
+            colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number % len(_STYLES)]
+            curves = [_running(log.set_index("step")[key]) for log in logs]
+            for seed, curve in enumerate(curves):
+                gid = series(entry.name, f"{key}-{seed}")
+                axes.plot(curve.index, curve.to_numpy(), color=colour, linewidth=0.6, alpha=0.35, gid=gid)
+            mean = pd.concat(curves, axis=1).mean(axis=1)
+            (line,) = axes.plot(
+                mean.index,
+                mean.to_numpy(),
+                color=colour,
+                linestyle=style,
+                linewidth=1.5,
+                label=entry.name,
+                gid=series(entry.name, f"{key}-mean"),
+            )
+            if axes is panels[0]:
+                lines.append(line)
     panels[1].set_yscale("log")
+    for set_formatter in (panels[1].yaxis.set_major_formatter, panels[1].yaxis.set_minor_formatter):
+        set_formatter(StrMethodFormatter("{x:g}"))
     panels[1].set_xlabel("step")
     legend(drawn, lines)
     return drawn, [results.log_path(entry, seed) for entry, _ in arms for seed in entry.seeds]
