@@ -220,8 +220,8 @@ FIGURES = (
     Plan(
         "stability",
         "Loss and gradient norm of the generators",
-        "Running medians of the training logs, one line a generator, paler lines its other seeds. A run that stops "
-        "early diverged there.",
+        "Running means over a tenth of the training logs: a line a generator, the mean over its seeds, which are the pale "
+        "lines. A run that stops early diverged there.",
         "Loss and gradient norm by training step, one line a generator.",
         stability.figure,
     ),
