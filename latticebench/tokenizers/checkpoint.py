@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from latticebench.errors import BadInput, Missing
-from latticebench.files import sha256, whole, write_json
+from latticebench.files import UNREADABLE, sha256, whole, write_json
 from latticebench.tokenizers.base import Tokenizer
 from latticebench.tokenizers.build import build
 
@@ -98,7 +98,9 @@ def load(path: str | Path, weights: Literal["raw", "ema"] = "raw") -> Tokenizer:
             raise Missing(f"{folder} has no moving average of its weights; train with tokenizer.training.ema above 0")
         facts = metadata["ema"] if weights == "ema" else metadata
         fingerprint, digest = facts["fingerprint"], facts["weights_sha256"]
-    except (ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    except UNREADABLE as error:
         raise BadInput(f"{description} is damaged ({error}); delete {folder} and train again") from error
     if sha256(file) != digest:
         raise BadInput(f"{file} has changed since it was written; run again, or delete {folder} and train again")
@@ -106,7 +108,12 @@ def load(path: str | Path, weights: Literal["raw", "ema"] = "raw") -> Tokenizer:
         quantizer["module"] = str(_checked_module(folder, quantizer, description))
         del quantizer["module_sha256"]
     # The seed matters to initial values only, which the state dict replaces.
-    tokenizer = build(options, quantizer, size, seed=0)
+    try:
+        tokenizer = build(options, quantizer, size, seed=0)
+    except MemoryError:
+        raise
+    except (*UNREADABLE, RuntimeError) as error:
+        raise BadInput(f"{description} is damaged ({error!r}); delete {folder} and train again") from error
     if metadata.get("dtype") == "float64":
         tokenizer.double()
     try:

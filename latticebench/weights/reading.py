@@ -90,7 +90,10 @@ def _kind(value: Any) -> str:
 
 
 def _load(path: Path, stand_ins: tuple[str, ...]) -> Any:
-    is_zip = zipfile.is_zipfile(path)
+    try:
+        is_zip = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:
+        raise _damaged(path, error) from error
     with _listed(stand_ins), warnings.catch_warnings():
         # torch warns of pickle protocols that it rarely sees; what it can't read it refuses anyway.
         warnings.simplefilter("ignore", UserWarning)

@@ -95,7 +95,7 @@ def _tokenizer() -> Target:
     def read(folder: Path) -> object:
         # A stranger's description fits the stranger's weights.
         facts = None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             facts = json.loads((folder / "tokenizer.json").read_bytes())
         if isinstance(facts, dict) and "weights_sha256" in facts:
             facts["weights_sha256"] = sha256(folder / "model.safetensors")
@@ -130,7 +130,7 @@ def _prepared() -> Target:
         from latticebench.files import sha256
 
         # A stranger's manifest fits the stranger's arrays.
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
             manifest = json.loads((folder / "manifest.json").read_bytes())
             for split in manifest["splits"].values():
                 split["files"] = {name: sha256(folder / name) for name in split["files"]}

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation import images
-from latticebench import configuration
+from latticebench import configuration, tokenizers
 from latticebench.data import pictures, prepared
 from latticebench.errors import BadInput
 from latticebench.weights import reading, registry
+from tests.hostile import fuzz
 from tests.workflow.runs import ROOT
 
 HEAD = "name: a\ndata: {source: bundled-photographs}\nquantizers: {i: {method: identity}}\n"
@@ -157,3 +159,30 @@ def test_every_loader_on_damaged_and_invented_files() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("change", ["method", "parameters", "nested"])
+def test_a_description_without_its_parts_is_damaged(tmp_path, change):
+    target = fuzz.TARGETS["tokenizer"]()
+    for name, content in target.files.items():
+        (tmp_path / name).write_bytes(content)
+    path = tmp_path / "tokenizer.json"
+    if change == "nested":
+        path.write_bytes(b"[" * 100_000)
+    else:
+        facts = json.loads(path.read_text())
+        del facts["quantizer"][change]
+        path.write_text(json.dumps(facts))
+    with pytest.raises(BadInput, match=r"tokenizer\.json is damaged"):
+        tokenizers.load(tmp_path)
+
+
+def test_an_archive_over_several_disks_is_damaged(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"state_dict": {"a": torch.ones(2)}}, path)
+    data = bytearray(path.read_bytes())
+    end = data.rfind(b"PK\x05\x06")
+    locator = b"PK\x06\x07" + (1).to_bytes(4, "little") + bytes(8) + (2).to_bytes(4, "little")
+    path.write_bytes(data[:end] + locator + data[end:])
+    with pytest.raises(BadInput, match=r"w\.pth"):
+        reading.state_dict(path, (("state_dict",),))
