@@ -14,9 +14,10 @@ log = logging.getLogger(__name__)
 @click.command()
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="The run's configuration.")
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="The run's results folder.")
-def command(config: Path, root: Path) -> None:
+@click.option("--processes", default=1, show_default=True, help="That draw the figures.")
+def command(config: Path, root: Path, processes: int) -> None:
     """Builds tables, figures and the site ROOT/report from the records below ROOT; says what is missing."""
-    made = build.build(configuration.load(config, methods=False), root)
+    made = build.build(configuration.load(config, methods=False), root, processes)
     for gap in made.gaps:
         log.warning("missing: %s (%s)", gap.what, gap.why)
     log.info("report: %s", made.page)

@@ -54,25 +54,31 @@ def _named(view: Results, name: str) -> str:
     return name if len(view.parts) == 1 or view.part is None else f"{view.part.name}-{name}"
 
 
-def _drawn(results: Results, folder: Path, entries: Iterable[figures.Plan]) -> dict[str, Drawing]:
-    plans = [dataclasses.replace(plan, name=_named(results, plan.name)) for plan in entries]
-    drawings = figures.draw(results, folder, plans)
-    return {plan.name: drawing for plan, drawing in zip(entries, drawings, strict=True)}
+def _drawn(views: Iterable[Results], folder: Path, processes: int) -> list[dict[str, Drawing]]:
+    """The figures of each view by their base names."""
+    tasks = [(view, plan) for view in views for plan in _plans(view)]
+    named = [(view, dataclasses.replace(plan, name=_named(view, plan.name))) for view, plan in tasks]
+    found: dict[int, dict[str, Drawing]] = {id(view): {} for view in views}
+    for (view, plan), drawing in zip(tasks, figures.draw_all(named, folder, processes), strict=True):
+        found[id(view)][plan.name] = drawing
+    return list(found.values())
 
 
-def build(configuration: Configuration, root: str | Path) -> Made:
-    """Writes ROOT/tables, ROOT/figures and the site ROOT/report from what ROOT holds."""
+def _plans(view: Results) -> tuple[figures.Plan, ...]:
+    if view.part is None:
+        return figures.SHARED
+    return (*figures.SUITE, *compression.FIGURES, *(generation.FIGURES if view.generators else ()))
+
+
+def build(configuration: Configuration, root: str | Path, processes: int = 1) -> Made:
+    """Writes ROOT/tables, ROOT/figures and the site ROOT/report from what ROOT holds. processes: that draw."""
     root = Path(root)
     for folder in ("tables", "figures"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     results = load(configuration, root)
     shared = {"geometry": tables.geometry(results)}
-    views = []
-    for view in results.views:
-        built = suite_tables(view)
-        plans = (*figures.SUITE, *compression.FIGURES, *(generation.FIGURES if view.generators else ()))
-        views.append(site.View(view, built, _drawn(view, root / "figures", plans)))
-    drawn = _drawn(dataclasses.replace(results, part=None), root / "figures", figures.SHARED)
+    *drawings, drawn = _drawn([*results.views, dataclasses.replace(results, part=None)], root / "figures", processes)
+    views = [site.View(view, suite_tables(view), found) for view, found in zip(results.views, drawings, strict=True)]
     written = [table for view in views for table in view.tables.values()] + [*shared.values()]
     for table in written:
         formats.write(table, root / "tables")

@@ -1,9 +1,13 @@
 """Figures from records, training logs and stored pictures: SVG and PNG, one style sheet, the same bytes every time."""
 
+import concurrent.futures
 import dataclasses
+import importlib
 import io
+import itertools
 import math
-from collections.abc import Callable, Iterable
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +55,43 @@ class Plan:
 
 def draw(results: Results, folder: str | Path, plans: Iterable[Plan]) -> list[Drawing]:
     """Draws the plans that the results allow, into <folder>/<name>.png and, but for photographs, .svg."""
+    return draw_all([(results, plan) for plan in plans], folder)
+
+
+def draw_all(tasks: Sequence[tuple[Results, Plan]], folder: str | Path, processes: int = 1) -> list[Drawing]:
+    """The same for pairs of results and plan, shared among processes where the system can fork: they inherit both."""
+    if processes < 2 or len(tasks) < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        return [_drawn(results, plan, Path(folder)) for results, plan in tasks]
+    _inherited[:] = tasks
+    for module in ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"):
+        importlib.import_module(module)  # once, and not in each process
+    try:
+        fork = multiprocessing.get_context("fork")
+        with concurrent.futures.ProcessPoolExecutor(processes, fork) as pool:
+            return list(pool.map(_draw_inherited, range(len(tasks)), itertools.repeat(Path(folder))))
+    finally:
+        _inherited.clear()
+
+
+_inherited: list[tuple[Results, Plan]] = []
+
+
+def _draw_inherited(number: int, folder: Path) -> Drawing:
+    return _drawn(*_inherited[number], folder)
+
+
+def _drawn(results: Results, plan: Plan, folder: Path) -> Drawing:
     import matplotlib
     from matplotlib import style
 
-    drawings = []
+    about = (plan.name, plan.title, plan.caption, plan.alt)
     with matplotlib.rc_context(), style.context(STYLE):
-        for plan in plans:
-            about = (plan.name, plan.title, plan.caption, plan.alt)
-            try:
-                figure, sources = plan.function(results)
-            except NothingToDraw as reason:
-                drawings.append(Drawing(*about, None, str(reason)))
-                continue
-            svg = _save(figure, Path(folder) / plan.name, plan.photographs)
-            drawings.append(Drawing(*about, svg, None, tuple(sources)))
-    return drawings
+        try:
+            figure, sources = plan.function(results)
+        except NothingToDraw as reason:
+            return Drawing(*about, None, str(reason))
+        svg = _save(figure, folder / plan.name, plan.photographs)
+        return Drawing(*about, svg, None, tuple(sources))
 
 
 def _save(figure: Any, stem: Path, photographs: bool) -> str | None:

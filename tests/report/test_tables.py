@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from evaluation import records
-from evaluation.report import build, comparisons, formats, papers, published, results, stability, tables
+from evaluation.report import build, comparisons, figures, formats, papers, published, results, stability, tables
 from evaluation.report.__main__ import command
 from latticebench.configuration import load as load_configuration
 from latticebench.errors import BadInput
@@ -264,3 +264,14 @@ def test_the_report_imports_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_draw_what_one_does(made, tmp_path):
+    tasks = [(view, plan) for view in results.load(*made).views for plan in figures.SUITE[:3]]
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one").mkdir()
+    assert figures.draw_all(tasks, tmp_path / "two", 2) == figures.draw_all(tasks, tmp_path / "one")
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

@@ -26,7 +26,7 @@ rule report:
         ),
     log:
         f"{ROOT}/logs/report.log",
-    threads: 1
+    threads: 2
     resources:
         mem_mb=2000,
         runtime=60,
@@ -35,4 +35,4 @@ rule report:
     message:
         "Writing tables, figures and the report"
     shell:
-        "{RUN} evaluation.report --config {CONFIG_FILE} --root {ROOT} > {log} 2>&1"
+        "{RUN} evaluation.report --config {CONFIG_FILE} --root {ROOT} --processes {threads} > {log} 2>&1"
