@@ -1,7 +1,6 @@
 """Builds everything that is made from records: tables, figures, claims and the site."""
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 
 from evaluation.report import claims, compression, figures, formats, generation, kodak, papers, site, stability, tables
@@ -54,16 +53,6 @@ def _named(view: Results, name: str) -> str:
     return name if len(view.parts) == 1 or view.part is None else f"{view.part.name}-{name}"
 
 
-def _drawn(views: Iterable[Results], folder: Path, processes: int) -> list[dict[str, Drawing]]:
-    """The figures of each view by their base names."""
-    tasks = [(view, plan) for view in views for plan in _plans(view)]
-    named = [(view, dataclasses.replace(plan, name=_named(view, plan.name))) for view, plan in tasks]
-    found: dict[int, dict[str, Drawing]] = {id(view): {} for view in views}
-    for (view, plan), drawing in zip(tasks, figures.draw_all(named, folder, processes), strict=True):
-        found[id(view)][plan.name] = drawing
-    return list(found.values())
-
-
 def _plans(view: Results) -> tuple[figures.Plan, ...]:
     if view.part is None:
         return figures.SHARED
@@ -77,8 +66,16 @@ def build(configuration: Configuration, root: str | Path, processes: int = 1) ->
         (root / folder).mkdir(parents=True, exist_ok=True)
     results = load(configuration, root)
     shared = {"geometry": tables.geometry(results)}
-    *drawings, drawn = _drawn([*results.views, dataclasses.replace(results, part=None)], root / "figures", processes)
-    views = [site.View(view, suite_tables(view), found) for view, found in zip(results.views, drawings, strict=True)]
+    parts = [*results.views, dataclasses.replace(results, part=None)]
+    tasks = [(number, plan) for number, part in enumerate(parts) for plan in _plans(part)]
+    named = [(parts[n], dataclasses.replace(plan, name=_named(parts[n], plan.name))) for n, plan in tasks]
+    found: list[dict[str, Drawing]] = [{} for _ in parts]
+    with figures.drawing(named, root / "figures", processes) as drawings:
+        tabled = [suite_tables(view) for view in results.views]
+        for (number, plan), drawing in zip(tasks, drawings, strict=True):
+            found[number][plan.name] = drawing
+    *of_views, drawn = found
+    views = [site.View(*each) for each in zip(results.views, tabled, of_views, strict=True)]
     written = [table for view in views for table in view.tables.values()] + [*shared.values()]
     for table in written:
         formats.write(table, root / "tables")

@@ -1,13 +1,14 @@
 """Figures from records, training logs and stored pictures: SVG and PNG, one style sheet, the same bytes every time."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import importlib
 import io
 import itertools
 import math
 import multiprocessing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +56,25 @@ class Plan:
 
 def draw(results: Results, folder: str | Path, plans: Iterable[Plan]) -> list[Drawing]:
     """Draws the plans that the results allow, into <folder>/<name>.png and, but for photographs, .svg."""
-    return draw_all([(results, plan) for plan in plans], folder)
+    with drawing([(results, plan) for plan in plans], folder) as drawn:
+        return list(drawn)
 
 
-def draw_all(tasks: Sequence[tuple[Results, Plan]], folder: str | Path, processes: int = 1) -> list[Drawing]:
-    """The same for pairs of results and plan, shared among processes where the system can fork: they inherit both."""
+@contextlib.contextmanager
+def drawing(
+    tasks: Sequence[tuple[Results, Plan]], folder: str | Path, processes: int = 1
+) -> Iterator[Iterable[Drawing]]:
+    """The same for pairs of results and plan. Where the system can fork, other processes draw during the block."""
     if processes < 2 or len(tasks) < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        return [_drawn(results, plan, Path(folder)) for results, plan in tasks]
+        yield (_drawn(results, plan, Path(folder)) for results, plan in tasks)
+        return
     _inherited[:] = tasks
     for module in ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"):
         importlib.import_module(module)  # once, and not in each process
     try:
         fork = multiprocessing.get_context("fork")
         with concurrent.futures.ProcessPoolExecutor(processes, fork) as pool:
-            return list(pool.map(_draw_inherited, range(len(tasks)), itertools.repeat(Path(folder))))
+            yield pool.map(_draw_inherited, range(len(tasks)), itertools.repeat(Path(folder)))
     finally:
         _inherited.clear()
 

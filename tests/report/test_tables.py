@@ -270,7 +270,8 @@ def test_two_processes_draw_what_one_does(made, tmp_path):
     tasks = [(view, plan) for view in results.load(*made).views for plan in figures.SUITE[:3]]
     (tmp_path / "two").mkdir()
     (tmp_path / "one").mkdir()
-    assert figures.draw_all(tasks, tmp_path / "two", 2) == figures.draw_all(tasks, tmp_path / "one")
+    with figures.drawing(tasks, tmp_path / "two", 2) as two, figures.drawing(tasks, tmp_path / "one") as one:
+        assert list(two) == list(one)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names
     for name in names:
