@@ -32,7 +32,12 @@ rule report:
         runtime=60,
     params:
         report=CONFIG.values["report"],
+        # The threads are processes that draw, each with as many of its own as any job: so it is forked like one.
+        environment=" ".join(
+            f"{name}={value}"
+            for name, value in warm.thread_variables(JOBS["threads"]).items()
+        ),
     message:
         "Writing tables, figures and the report"
     shell:
-        "{RUN} evaluation.report --config {CONFIG_FILE} --root {ROOT} --processes {threads} > {log} 2>&1"
+        "{params.environment} {RUN} evaluation.report --config {CONFIG_FILE} --root {ROOT} --processes {threads} > {log} 2>&1"
