@@ -53,3 +53,11 @@ def test_the_readme_shows_the_committed_table() -> None:
     assert reference.summary(KEPT / "embedded") in readme, (
         "paste reference.summary() of the kept results into the README"
     )
+
+
+def test_the_findings_show_the_committed_table_and_verdicts() -> None:
+    findings = (ROOT / "docs" / "findings.md").read_text()
+    assert reference.summary(KEPT / "tiny-imagenet", "reconstruction") in findings, (
+        "paste reference.summary() of the kept results into docs/findings.md"
+    )
+    assert reference.verdicts(FOLDERS) in findings, "paste reference.verdicts() into docs/findings.md"
