@@ -20,7 +20,7 @@ from latticebench.errors import BadInput, Missing
 
 
 def config(folder: Path, **data) -> configuration.Configuration:
-    values = {"name": "t", "data": data, "quantizers": {"i": {"method": "identity"}}}
+    values = {"name": "t", "data": data, "tokenizer": {"patch": 1}, "quantizers": {"i": {"method": "identity"}}}
     return configuration.from_values(values, folder / "c.yaml")
 
 
