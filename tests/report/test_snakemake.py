@@ -11,7 +11,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 _SNAKEFILE = """
 import sys
 CONFIG_FILE, ROOT = "{config}", "results/smoke"
-RUN = sys.executable + " -m"
+RUN, JOBS = sys.executable + " -m", {{"threads": 1}}
 class CONFIG: values = {{"report": {{}}}}
 def made(stage): return []
 def generated(): return []

@@ -1,3 +1,6 @@
+from latticebench import warm
+
+
 report: "../report/workflow.rst"
 
 
