@@ -43,9 +43,12 @@ def log_of(folder: Path) -> str:
 
 
 def write(path: Path, **changes: Any) -> Path:
-    """config/smoke.yaml with changes of top-level sections; other quantizers come without its generators."""
-    generators = {"generators": {}} if "quantizers" in changes else {}
-    path.write_text(yaml.safe_dump(yaml.safe_load(SMOKE.read_text()) | generators | changes))
+    """config/smoke.yaml with changes of top-level sections; other quantizers come without what names its own."""
+    values = yaml.safe_load(SMOKE.read_text())
+    if "quantizers" in changes:
+        values["generators"] = {}
+        values["compression"]["network"] = []
+    path.write_text(yaml.safe_dump(values | changes))
     return path
 
 
