@@ -1,7 +1,9 @@
 """`latticebench config`: validates a configuration and says what it will run, or lists every key."""
 
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -13,9 +15,14 @@ _FILES = ("image-folder", "flat-folder", "parquet")
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("then", nargs=-1, type=click.UNPROCESSED)
 @click.option("--keys", is_flag=True, help="List every key of a configuration as a Markdown table.")
-def command(file: Path | None, keys: bool) -> None:
-    """Validate the configuration FILE and say what it will run."""
+def command(file: Path | None, then: tuple[str, ...], keys: bool) -> None:
+    """Validate the configuration FILE and say what it will run.
+
+    THEN is a command that goes on in this one's place if the file is good, and does not check it again:
+    `latticebench config FILE -- snakemake --configfile FILE`.
+    """
     from latticebench import configuration
 
     if keys:
@@ -35,6 +42,18 @@ def command(file: Path | None, keys: bool) -> None:
     )
     for line in lacking(config):
         click.echo(f"missing: {line}", err=True)
+    if then:
+        os.environ[configuration.CHECKED] = configuration.fingerprint(file) or ""
+        go_on(then)
+
+
+def go_on(words: tuple[str, ...]) -> NoReturn:
+    """Becomes the command of these words. Raises ClickException where there is no such program."""
+    sys.stdout.flush()
+    try:
+        os.execvp(words[0], words)
+    except OSError as error:
+        raise click.ClickException(f"{words[0]}: {error.strerror}") from error
 
 
 def lacking(config: "Configuration") -> list[str]:

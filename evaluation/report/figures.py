@@ -19,6 +19,7 @@ from evaluation.report.results import Results
 from latticebench.files import whole
 
 STYLE = Path(__file__).with_name("style.mplstyle")
+PHOTOGRAPHS_DPI = 150
 INK, MUTED, GRID = "#1F2328", "#57606A", "#D9DDE2"
 
 
@@ -102,12 +103,21 @@ def _drawn(results: Results, plan: Plan, folder: Path) -> Drawing:
 
 def _save(figure: Any, stem: Path, photographs: bool) -> str | None:
     """Writes the files; returns the SVG text. Nothing in them depends on the day or the machine's user."""
-    # The layout is solved once and kept: solving it again for each file would double the time.
+    from matplotlib import rc_context
+
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
-    figure.set_layout_engine("none")
+    # The layout is solved once and kept. The figure has no engine after that, not even the placeholder that "none"
+    # stands for: with one, matplotlib draws everything twice for each file.
+    with rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+        figure.set_layout_engine(None)
+        return _write(figure, stem, photographs)
+
+
+def _write(figure: Any, stem: Path, photographs: bool) -> str | None:
+    settings = {"dpi": PHOTOGRAPHS_DPI} if photographs else {}
     with whole(stem.with_suffix(".png")) as temporary:
-        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": "latticebench"})
+        figure.savefig(temporary, format="png", facecolor="white", metadata={"Software": "latticebench"}, **settings)
     if photographs:
         return None
     text = io.StringIO()
@@ -363,8 +373,10 @@ def smooth(column: Any) -> Any:
 
 _PICTURES = 3
 _INSET = 4
-_CELL = 192
-"""Pictures of the grid, how much their insets magnify, and the side of a cell in pixels."""
+_CELL = 128
+"""Pictures of the grid, how much their insets magnify, and roughly the side of a cell in pixels."""
+_GAP = 2
+"""White pixels around a cell."""
 
 
 def reconstructions(results: Results) -> tuple[Any, list[str]]:
@@ -376,14 +388,18 @@ def reconstructions(results: Results) -> tuple[Any, list[str]]:
     chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(_PICTURES, count))})
     pictures = images.split(strips[0].picture, count)
     places = [_busiest(pictures[i]) for i in chosen]
-    # One image, laid out in pixels: a grid of axes takes ten times as long to lay out.
-    rows = [_row(strip, chosen, places) for strip in strips]
-    canvas = np.concatenate(rows)
+    # One image, laid out in pixels and shown at its own size: a grid of axes takes ten times as long to lay out.
+    side = max(1, round(_CELL / len(pictures[0]))) * len(pictures[0])
+    rows = [_row(strip, chosen, places, side) for strip in strips]
+    canvas = opaque(np.concatenate(rows))
     height, width = rows[0].shape[:2]
-    figure = new_figure(9.2, 0.4 + 7.9 * canvas.shape[0] / canvas.shape[1])
-    axes = figure.add_subplot()
-    axes.imshow(canvas, interpolation="nearest", aspect="equal")
     labels = [s.label if s.psnr is None else f"{s.label}\n{s.psnr:.2f} dB" for s in strips]
+    left, head = 0.15 + 0.06 * max(len(line) for label in labels for line in label.split("\n")), 0.25  # inches, at 7 pt
+    across, down = canvas.shape[1] / PHOTOGRAPHS_DPI, canvas.shape[0] / PHOTOGRAPHS_DPI
+    figure = new_figure(left + across, head + down)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((left / (left + across), 0, across / (left + across), down / (head + down)))
+    axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.set_yticks([(i + 0.5) * height for i in range(len(strips))], labels, fontsize=7)
     look = entry_looks(results)
     for strip, label in zip(strips, axes.get_yticklabels(), strict=True):
@@ -398,21 +414,27 @@ def reconstructions(results: Results) -> tuple[Any, list[str]]:
     return figure, [strip.path for strip in strips if strip.path]
 
 
-def _row(strip: images.Strip, chosen: list[int], places: list[tuple[int, int, int]]) -> np.ndarray:
-    """A strip's chosen pictures, each with its inset and error map, as one image."""
+def _row(strip: images.Strip, chosen: list[int], places: list[tuple[int, int, int]], side: int) -> np.ndarray:
+    """A strip's chosen pictures, each with its inset and error map `side` pixels wide, as one image."""
     pictures = images.split(strip.picture, strip.count)
     errors = images.split(strip.error, strip.count) if strip.error is not None else None
     cells = []
-    for i, (top, left, side) in zip(chosen, places, strict=True):
-        framed = _enlarge(pictures[i], _CELL)
+    for i, (top, left, extent) in zip(chosen, places, strict=True):
+        framed = _enlarge(pictures[i], side)
         scale = len(framed) / len(pictures[i])
-        ends = [round(edge * scale) for edge in (top, top + side, left, left + side)]
-        _frame(framed[ends[0] : ends[1], ends[2] : ends[3]], 2)
-        inset = _enlarge(pictures[i][top : top + side, left : left + side], _CELL)
-        _frame(inset, 3)
-        error = _enlarge(errors[i], _CELL) if errors else np.full_like(framed, 255)
-        cells += [np.pad(cell, ((2, 2), (2, 2), (0, 0)), constant_values=255) for cell in (framed, inset, error)]
+        ends = [round(edge * scale) for edge in (top, top + extent, left, left + extent)]
+        _frame(framed[ends[0] : ends[1], ends[2] : ends[3]], 1)
+        inset = _enlarge(pictures[i][top : top + extent, left : left + extent], side)
+        _frame(inset, 2)
+        error = _enlarge(errors[i], side) if errors else np.full_like(framed, 255)
+        around = ((_GAP, _GAP), (_GAP, _GAP), (0, 0))
+        cells += [np.pad(cell, around, constant_values=255) for cell in (framed, inset, error)]
     return np.concatenate(cells, axis=1)
+
+
+def opaque(pixels: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8 -> (h, w, 4): to pixels without alpha matplotlib adds its own in float64, and is twice as slow."""
+    return np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
 
 
 def _enlarge(pixels: np.ndarray, side: int) -> np.ndarray:

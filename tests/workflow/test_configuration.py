@@ -1,5 +1,7 @@
 """A configuration is refused with a message that names the key, the value and what is allowed."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -191,3 +193,23 @@ def test_the_command_names_what_a_run_would_stop_for(tmp_path: Path, monkeypatch
     assert len(lacking(load(tmp_path, **changes))) == 1
     shown = CliRunner().invoke(command, [str(tmp_path / "config.yaml")])
     assert shown.exit_code == 0 and "missing: a recipe's losses: " in shown.stderr
+
+
+def test_a_command_goes_on_after_the_check(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(MINIMAL))
+    asks = [sys.executable, "-c", f"import os; print(os.environ[{configuration.CHECKED!r}])"]
+    words = [sys.executable, "-m", "evaluation.cli.main", "config", str(file), "--", *asks]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    said, fingerprint = done.stdout.splitlines()
+    assert "2 quantizers" in said and fingerprint == configuration.fingerprint(file)
+
+
+def test_no_command_goes_on_after_a_bad_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("name: 1\n")
+    shown = CliRunner().invoke(command, [str(file), "--", "touch", str(tmp_path / "ran")])
+    assert shown.exit_code != 0 and not (tmp_path / "ran").exists()
+    file.write_text(yaml.safe_dump(MINIMAL))
+    shown = CliRunner().invoke(command, [str(file), "--", "no-such-program"])
+    assert shown.exit_code == 1 and "no-such-program: No such file" in shown.output

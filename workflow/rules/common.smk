@@ -44,6 +44,7 @@ JOBS = CONFIG.values["jobs"]
 # job a direct child, so that it ends with the scheduler (latticebench/commands.py). On this machine it
 # is forked from the run's warm process (latticebench/warm), elsewhere it is `python -m` of the same words.
 RUN = f"{SCHEDULER}={os.getpid()} exec {shlex.join(warm.command())}"
+ALONE = f"{SCHEDULER}={os.getpid()} exec {shlex.join([sys.executable, '-m'])}"
 
 TRAINING_RULES = ("tokenizer", "generator")
 # Trainings on several devices are started through it, once.

@@ -11,5 +11,6 @@ rule data:
     message:
         "Preparing the images"
     shell:
-        "{RUN} latticebench.data.prepare --config {CONFIG_FILE} --data {wildcards.data}"
+        # A run's first job. It needs no torch, so it doesn't wait for the warm process.
+        "{ALONE} latticebench.data.prepare --config {CONFIG_FILE} --data {wildcards.data}"
         " --out {ROOT}/data/{wildcards.data} > {log} 2>&1"
