@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from latticebench import joblist, locks
+from latticebench import joblist, leftovers, locks
 from latticebench.errors import BadInput, Missing
 from latticebench.files import sealed, sha256, write_json
 
@@ -74,6 +74,9 @@ def _sweep(root: Path) -> list[str]:
         for later in _later(root, manifest):
             later.unlink(missing_ok=True)
     lines += _from_the_future(root)
+    number, size = leftovers.remove(root)
+    if number:
+        lines.append(f"removed {number} half-written files of killed jobs from {root}, {size / 1e6:.3g} MB")
     if not all((root / output).exists() for output in _outputs(root)):
         (root / REPORT).unlink(missing_ok=True)
     _seal(root)
