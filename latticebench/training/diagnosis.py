@@ -15,13 +15,19 @@ def first_not_finite(task: Task, again: Callable[[], Losses]) -> str | None:
     """Names the first layer whose output is not finite, or else the parameter nearest to the loss whose gradient is
     not; None where all are finite.
 
-    again: the forward pass of the bad step. It may move buffers: the training is over.
+    again: the forward pass of the bad step. It may move buffers: the training is over. What it raises is raised here
+    where no layer before was found.
     """
     named = [(f"{name}.{key}".strip("."), m) for name, top in modules(task).items() for key, m in top.named_modules()]
     found: list[str] = []
     # Alone, because other processes do not come along.
     with alone(), _watched(named, found):
-        losses = again()
+        try:
+            losses = again()
+        except Exception:
+            # Layers after the one that is found may refuse their input.
+            if not found:
+                raise
     if found:
         return f"the output of {found[0] or 'the model'}"
     with _watched_gradients(task, found):

@@ -215,16 +215,28 @@ class _Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             return self.task.losses(step, progress, *([] if part == WHOLE else [part]))
 
+    def _checked_forward(self, step: int, part: Part) -> Losses:
+        """The forward pass; raises NotFinite where it ends in a ValueError because a layer is not finite."""
+        try:
+            return self._forward(step, part)
+        except ValueError as error:
+            # An exact search refuses NaN, so there is no loss to look at. A second run tells that from other errors.
+            layer = self._layer(step, part)
+            if layer is None:
+                raise
+            first = int(self._bad_step)
+            raise self._not_finite(first if first >= 0 else step, layer) from error
+
     def _backward(self, step: int) -> Losses:
         """Adds up the gradients of all parts of the batch; the losses are means over them."""
         parts = self._parts()
         if len(parts) == 1:
-            losses = self._forward(step, parts[0])
+            losses = self._checked_forward(step, parts[0])
             losses["loss"].backward()
             return Losses(losses | self._after(step, 1.0))
         total = Losses()
         for part in parts:
-            losses = self._forward(step, part)
+            losses = self._checked_forward(step, part)
             (losses["loss"] / len(parts)).backward()
             for key, value in (losses | self._after(step, 1 / len(parts))).items():
                 total[key] = total.get(key, 0) + value.detach() / len(parts)
@@ -241,14 +253,24 @@ class _Run:
         step = int(self._bad_step)
         if step < 0:
             return
+        raise self._not_finite(step, self._layer(step, self._parts()[0]))
+
+    def _layer(self, step: int, part: Part) -> str | None:
+        """Runs a bad step again; the training is over. Raises what the forward pass does where all layers are finite."""
         self.optimizer.zero_grad()
         stance = torch.compiler.set_stance("force_eager") if self.options.compile else contextlib.nullcontext()
         with stance:
-            layer = diagnosis.first_not_finite(self.task, lambda: self._forward(step, self._parts()[0]))
+            return diagnosis.first_not_finite(self.task, lambda: self._forward(step, part))
+
+    def _not_finite(self, step: int, layer: str | None) -> NotFinite:
         where = f" (first in {layer})" if layer else ""
-        raise NotFinite(
-            f"{self.task.name}: the loss or its gradient is not finite at step {step}{where}; lower the learning rate"
-            " or tokenizer.training.clip_norm, or look at the terms in the log of a shorter run",
+        # Tokenizers, generators and priors each have a training section of their own.
+        cure = "lower the learning rate or training.clip_norm"
+        if not self.options.clip_norm:
+            cure = "lower the learning rate, turn training.clip_norm on (0 is off)"
+        return NotFinite(
+            f"{self.task.name}: the loss or its gradient is not finite at step {step}{where}; {cure},"
+            " or look at the terms in the log of a shorter run",
             step,
             list(self.rows),
         )

@@ -33,6 +33,7 @@ QUANTIZERS = {
     "lgq": {"method": "lgq", "parameters": {"dim": 4, "codebook_size": 16, "seed": 1}},
     "bsq": {"method": "bsq", "parameters": {"dim": 6}},
     "random": {"method": "random", "parameters": {"dim": 6, "codebook_size": 64, "seed": 1}},
+    "leech": {"method": "leech", "parameters": {}},
 }
 SIZE = 16
 

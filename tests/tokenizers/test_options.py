@@ -135,20 +135,29 @@ def test_compiled_training_is_close_and_saves_the_same_names(checkpointing, tmp_
         assert second["gan/adaptive"] == pytest.approx(first["gan/adaptive"], rel=1e-2)
 
 
-def test_a_bad_step_names_the_layer(tmp_path):
-    forward = helpers.task("fsq")
-    with torch.no_grad():
-        forward.model.encoder.blocks[0].mlp[0].bias[0] = float("nan")
+@pytest.mark.parametrize(("name", "parts"), [("fsq", 1), ("leech", 1), ("leech", 2)])
+def test_a_bad_step_names_the_layer(name, parts, tmp_path):
+    made = helpers.task(name)
+    inner = made.initialize
+
+    def initialize():
+        inner()
+        with torch.no_grad():
+            made.model.encoder.blocks[0].mlp[0].bias[0] = float("nan")
+
+    made.initialize = initialize
     with pytest.raises(
         loop.NotFinite, match=r"at step 0 \(first in the output of encoder\.blocks\.0\.mlp\.0\)"
     ) as error:
-        run(forward, tmp_path / "forward")
+        run(made, tmp_path, accumulate=parts)
     assert error.value.step == 0
 
+
+def test_a_bad_gradient_names_the_parameter(tmp_path):
     backward = helpers.task("fsq")
     backward.model.decoder.norm_out.register_full_backward_hook(lambda m, inputs, outputs: (inputs[0] * torch.inf,))
     with pytest.raises(loop.NotFinite, match=r"first in the gradient of decoder\.blocks\.0") as error:
-        run(backward, tmp_path / "backward")
+        run(backward, tmp_path)
     assert error.value.rows == []
 
 

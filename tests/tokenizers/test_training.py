@@ -161,16 +161,45 @@ def test_a_full_disk_keeps_the_older_checkpoint(tmp_path, monkeypatch):
     assert checkpoint.newest(tmp_path, IDENTITY).step == 2
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path):
-    task = helpers.task("fsq")
+@pytest.mark.parametrize("name", ["fsq", "leech"])  # the search of Leech refuses NaN inside the forward pass
+def test_a_loss_that_is_not_finite_stops_with_the_step(name, tmp_path):
+    task = helpers.task(name)
 
     def poison():
         with torch.no_grad():
             task.model.linear.encoder.weight.fill_(float("nan"))
 
-    with pytest.raises(LatticebenchError, match="fsq: the loss or its gradient is not finite at step 3"):
+    with pytest.raises(loop.NotFinite, match=f"{name}: the loss or its gradient is not finite at step 3") as error:
         run(stopping(task, 3, poison), tmp_path, steps=1)
+    assert "first in the output of linear.encoder)" in str(error.value)
+    assert (error.value.step, len(error.value.rows)) == (3, 3)
     assert steps_in(tmp_path) == [2, 3]  # nothing poisoned was saved
+
+
+def test_another_error_of_a_forward_pass_is_not_hidden(tmp_path):
+    task = helpers.task("fsq")
+
+    def forward(images):
+        raise ValueError("something else")
+
+    def broken():
+        task.model.forward = forward
+
+    with pytest.raises(ValueError, match="something else"):
+        run(stopping(task, 3, broken), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("clip_norm", "advice"),
+    [(1.0, "or training.clip_norm, or"), (0.0, "turn training.clip_norm on (0 is off), or")],
+)
+def test_the_advice_fits_the_recipe(clip_norm, advice, tmp_path):
+    task = helpers.task("fsq")
+    task.losses = lambda step, progress: loop.Losses(loss=task.model.linear.encoder.weight.sum() * torch.nan)
+    with pytest.raises(loop.NotFinite) as error:
+        run(task, tmp_path, clip_norm=clip_norm)
+    # The section is one of a tokenizer, a generator or a prior.
+    assert advice in str(error.value) and "tokenizer.training" not in str(error.value)
 
 
 def test_training_lowers_the_loss_and_logs_every_term(tmp_path):
