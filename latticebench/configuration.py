@@ -416,10 +416,12 @@ def _allowed(node: dict[str, Any]) -> str:
         return ", ".join(_plain(value) for value in node["enum"])
     types = node.get("type", "any")
     text = " or ".join(_plain(t) if t != "null" else "null" for t in ([types] if isinstance(types, str) else types))
-    if "items" in node:
-        text += f" of {_allowed(node['items'])}"
+    items = node.get("items", {})
+    if items:
+        text += f" of {_allowed(items)}"
     bounds = [("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")]
-    return ", ".join([text, *(f"{sign} {node[key]}" for key, sign in bounds if key in node)])
+    # A number or an array of such numbers: the bound of both is said once.
+    return ", ".join([text, *(f"{s} {node[key]}" for key, s in bounds if key in node and node[key] != items.get(key))])
 
 
 def _plain(value: Any) -> str:

@@ -7,6 +7,7 @@ them.
 
 import copy
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,16 +89,22 @@ def check(validator: Any, path: Path, prefix: str, values: dict[str, Any]) -> No
         for error in validator.iter_errors({**values, "generation": merged, "generators": {}}):
             if error.absolute_path and error.absolute_path[0] == "generation":
                 raise BadInput(f"{where}.{explain(error)}")
-        _check_options(where, merged, values["data"]["source"])
+        _check_options(where, merged, values["data"])
         _check_head(where, merged, values["quantizers"][entry["tokenizer"]], path)
 
 
-def _check_options(where: str, options: dict[str, Any], source: str) -> None:
+def _check_options(where: str, options: dict[str, Any], data: dict[str, Any]) -> None:
     model, sampling = options["model"], options["sampling"]
     if model["width"] % model["heads"]:
         raise BadInput(f"{where}: model.width {model['width']} is no multiple of model.heads {model['heads']}")
-    if options["classes"] == "data" and source in _UNLABELLED:
-        raise BadInput(f"{where}: {source} has no labels; set generation.classes to pixels or none")
+    if options["classes"] == "data" and data["source"] in _UNLABELLED:
+        raise BadInput(f"{where}: {data['source']} has no labels; set generation.classes to pixels or none")
+    count = _class_count(options["classes"], data)
+    if model["classes"] is not None and count is not None and model["classes"] != count:
+        raise BadInput(
+            f"{where}: model.classes is {model['classes']}, generation.classes {options['classes']} has {count}; "
+            "leave model.classes out"
+        )
     guided = [s for s in (sampling["guidance"], *options["sweep"]["guidance"]) if s not in (1, [1, 1])]
     if guided and options["classes"] == "none":
         raise BadInput(f"{where}: guidance {guided[0]} without classes; set generation.classes, or guidance to 1")
@@ -111,12 +118,27 @@ def _check_options(where: str, options: dict[str, Any], source: str) -> None:
         raise BadInput(f"{where}: training.snapshots: {late[0]} is not before the last of training.steps")
 
 
+def _class_count(kind: str, data: dict[str, Any]) -> int | None:
+    """Classes that a model is told, 0 for none; None where only the prepared data knows."""
+    from latticebench.data import pixel_classes
+
+    if kind == "data":
+        # Preparing refuses to call any other number of classes ilsvrc.
+        return 1000 if data["class_list"] == "ilsvrc" else None
+    return len(pixel_classes.NAMES) if kind == "pixels" else 0
+
+
 def _check_head(where: str, options: dict[str, Any], entry: dict[str, Any], path: Path) -> None:
-    from latticebench.quantizers.base import Quantizer
+    from latticebench.quantizers.base import MAX_INDEX_SIZE, Quantizer
 
     cls, size = _size(entry, path)
     if not cls.quantizes:
         raise BadInput(f"{where}.tokenizer: {cls.name} quantizes nothing, so there are no tokens to model")
+    if size > MAX_INDEX_SIZE:
+        raise BadInput(
+            f"{where}.tokenizer: {cls.name} has K = 2^{math.log2(size):.0f} codes here, and tokens are kept as indices "
+            "below 2^62; take a quantizer of at most 62 bits"
+        )
     if options["head"]["kind"] == "digits":
         if cls.to_digits is Quantizer.to_digits:
             raise BadInput(f"{where}: head.kind digits: a code of {cls.name} has no digits; use full")

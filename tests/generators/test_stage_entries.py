@@ -10,6 +10,7 @@ from latticebench.errors import BadInput
 QUANTIZERS = {
     "vq": {"method": "vq", "parameters": {"dim": 8, "codebook_size": 64}},
     "bsq": {"method": "bsq", "parameters": {"dim": 36}},
+    "wide": {"method": "bsq", "parameters": {"dim": 64}},
     "none": {"method": "identity"},
 }
 
@@ -28,7 +29,7 @@ def load(generation=None, **changes):
 @pytest.mark.parametrize(
     ("generation", "tokenizer", "words"),
     [
-        ({}, "fsq", ["generators.g.tokenizer", "'fsq'", "vq, bsq, none"]),
+        ({}, "fsq", ["generators.g.tokenizer", "'fsq'", "vq, bsq, wide, none"]),
         ({}, "none", ["identity quantizes nothing"]),
         ({"head": {"kind": "digits"}}, "vq", ["head.kind digits", "vq has no digits"]),
         ({}, "bsq", ["K = 68719476736", "head.memory_mb", "digits"]),
@@ -39,6 +40,13 @@ def load(generation=None, **changes):
         ({"classes": "none", "sampling": {"guidance": 2}}, "vq", ["guidance 2 without classes"]),
         ({"model": {"width": 30}}, "vq", ["model.width 30", "model.heads 4"]),
         ({"training": {"steps": 5, "snapshots": [5]}}, "vq", ["training.snapshots: 5"]),
+        ({"head": {"kind": "digits"}}, "wide", ["generators.g.tokenizer", "K = 2^64", "below 2^62", "at most 62 bits"]),
+        ({"model": {"classes": 99}}, "vq", ["model.classes is 99", "pixels has 12", "leave model.classes out"]),
+        ({"classes": "none", "model": {"classes": 12}}, "vq", ["model.classes is 12", "none has 0"]),
+        ({"sampling": {"top_k": [-5, 100]}}, "vq", ["generation.sampling.top_k.0: -5"]),
+        ({"sampling": {"top_k": -5}}, "vq", ["generation.sampling.top_k: -5"]),
+        ({"sampling": {"guidance": [-1, 3]}}, "vq", ["generation.sampling.guidance.0: -1"]),
+        ({"sweep": {"guidance": [-1, 3]}}, "vq", ["generation.sweep.guidance.0: -1"]),
         ({"sampling": {"gudance": 2}}, "vq", ["generators.g.generation.sampling", "did you mean 'guidance'"]),
     ],
 )
@@ -47,6 +55,15 @@ def test_bad_entries_name_the_key(generation, tokenizer, words):
         load(generators={"g": {"tokenizer": tokenizer, "generation": generation}})
     for word in words:
         assert word in str(error.value)
+
+
+def test_the_number_of_classes_may_be_said_where_it_is_right():
+    load({"model": {"classes": 12}})
+    folder = {"source": "image-folder", "path": "pictures", "class_list": "ilsvrc"}
+    load({"classes": "data", "model": {"classes": 1000}}, data=folder)
+    with pytest.raises(BadInput, match=r"model\.classes is 12, generation\.classes data has 1000"):
+        load({"classes": "data", "model": {"classes": 12}}, data=folder)
+    load({"classes": "data", "model": {"classes": 12}}, data={**folder, "class_list": "auto"})
 
 
 def test_generators_stand_beside_their_quantizers():
