@@ -2,7 +2,8 @@
 
 Pickles go through torch's weights-only reader, which builds tensors, plain containers, numbers and strings.
 A family's file may hold a few other classes (a configuration object, parsed arguments); their names are on
-the family's list and become inert stand-ins. Everything else is refused by name.
+the family's list and become inert stand-ins. Everything else is refused by name,
+and so is a file that would cost more memory than it has bytes.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from latticebench.errors import BadInput
+from latticebench.weights import screening
 
 
 class StandIn:
@@ -63,10 +65,24 @@ def state_dict(
             found = found.get(key) if isinstance(found, dict) else None
         if isinstance(found, dict) and any(isinstance(value, Tensor) for value in found.values()):
             tensors = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
+            _check_size(path, tensors)
             return tensors, _left_out(content, found)
     tried = ", ".join("/".join(keys) or "the whole file" for keys in container)
     has = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
     raise BadInput(f"{path}: no state dict at {tried}; the file holds {has}")
+
+
+_MOST_SHARED = 4
+
+
+def _check_size(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Raises BadInput where tensors are larger than the file: views may repeat a stored number without end.
+
+    Tied weights are tensors that share what is stored once, so that a file may hold a little more than its bytes.
+    """
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if size > _MOST_SHARED * path.stat().st_size:
+        raise BadInput(f"{path} is refused: its tensors take {size} bytes and it has {path.stat().st_size}")
 
 
 def _left_out(content: dict[Any, Any], taken: dict[Any, Any], prefix: str = "") -> list[str]:
@@ -99,6 +115,11 @@ def _load(path: Path, stand_ins: tuple[str, ...]) -> Any:
         warnings.simplefilter("ignore", UserWarning)
         try:
             if is_zip:
+                screening.check_zip(path)
+            growing = [name for name in screening.growing(path, is_zip) if name not in stand_ins]
+            if growing:
+                raise _refused(path, growing)
+            if is_zip:
                 unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
                 if unsafe:
                     raise _refused(path, sorted(unsafe))
@@ -115,8 +136,8 @@ def _load(path: Path, stand_ins: tuple[str, ...]) -> Any:
 
 def _refused(path: Path, names: list[str]) -> BadInput:
     return BadInput(
-        f"{path} is refused: it wants to build {', '.join(names)}, which may run code. If a class is harmless, add its "
-        "name to STAND_INS of the family's adapter in latticebench/published/"
+        f"{path} is refused: it wants to build {', '.join(names)}, which may run code or fill the memory. If a class "
+        "is harmless, add its name to STAND_INS of the family's adapter in latticebench/published/"
     )
 
 

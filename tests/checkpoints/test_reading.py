@@ -1,13 +1,17 @@
 """Reading checkpoints without running them, and writing safetensors."""
 
 import argparse
+import codecs
 import collections
 import os
 import pickle
 import subprocess
 import sys
 import types
+import warnings
+import zipfile
 
+import psutil
 import pytest
 import safetensors.torch
 import torch
@@ -119,6 +123,59 @@ def test_a_bare_pickle(tmp_path):
     path.write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(BadInput):
         reading.state_dict(path, ((),))
+
+
+def rss():
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def repacked(path, kind, members=()):
+    """A checkpoint with its members written again, some of them once more."""
+    with zipfile.ZipFile(path) as archive:
+        content = [(name, archive.read(name)) for name in archive.namelist()]
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", kind) as archive:
+        warnings.simplefilter("ignore", UserWarning)  # of names that come twice
+        for name, data in [*content, *(pair for pair in content if pair[0].endswith(tuple(members) or ("/",)))]:
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [(bytearray, (2**30,)), (codecs.encode, ("00" * 50, "hex_codec"))],
+    ids=["bytearray", "encode"],
+)
+def test_functions_that_make_much_of_little_are_refused(tmp_path, old, function, arguments):
+    content = {"model": {"w": torch.ones(2)}, "x": Runs(function, *arguments)}
+    path = written(tmp_path, content, _use_new_zipfile_serialization=not old)
+    before = rss()
+    with pytest.raises(BadInput, match=r"it wants to build (builtins\.bytearray|_codecs\.encode)"):
+        reading.state_dict(path, (("model",),))
+    assert rss() - before < 200
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_compressed_member_is_refused_before_it_is_unpacked(tmp_path, kind):
+    path = written(tmp_path, {"model": {"w": torch.ones(2)}, "x": "a" * 30_000_000})
+    repacked(path, kind)
+    assert path.stat().st_size < 2**20
+    before = rss()
+    with pytest.raises(BadInput, match=r"its member '.*' is compressed.*save it again"):
+        reading.state_dict(path, (("model",),))
+    assert rss() - before < 20
+
+
+def test_members_that_share_a_name_or_their_bytes_are_refused(tmp_path):
+    path = written(tmp_path, {"model": {"w": torch.ones(2)}})
+    repacked(path, zipfile.ZIP_STORED, ["data.pkl"])
+    with pytest.raises(BadInput, match="overlap"):
+        reading.state_dict(path, (("model",),))
+
+
+def test_a_number_repeated_without_end_is_refused(tmp_path):
+    path = written(tmp_path, {"model": {"w": torch.ones(1).expand(2**40)}})
+    with pytest.raises(BadInput, match="its tensors take"):
+        reading.state_dict(path, (("model",),))
 
 
 def test_writes_what_the_library_reads(tmp_path):
