@@ -3,7 +3,19 @@
 import dataclasses
 from pathlib import Path
 
-from evaluation.report import claims, compression, figures, formats, generation, kodak, papers, site, stability, tables
+from evaluation.report import (
+    claims,
+    compression,
+    figures,
+    formats,
+    generation,
+    kodak,
+    papers,
+    site,
+    stability,
+    sweeps,
+    tables,
+)
 from evaluation.report.figures import Drawing
 from evaluation.report.results import Gap, Results, load
 from evaluation.report.tables import Table
@@ -42,6 +54,8 @@ def suite_tables(view: Results) -> dict[str, Table]:
     built += [tables.suite(view, name, title, caption) for name, title, caption in SUITES]
     built += [compression.table(view), compression.differences(view), *papers.all_tables(view)]
     built += [generation.table(view)] if view.generators else []
+    if (settings := sweeps.table(view)).rows:
+        built.append(settings)
     if (codecs := kodak.table(view)).rows:
         built.append(codecs)
     if (curves := stability.table(view)).rows:

@@ -180,12 +180,16 @@ def _delta(results: Results, method: str, size: int, dim: int | None = None) -> 
 def distance_orders_fidelity(results: Results) -> Finding:
     """Of fixed codebooks at equal K, the one with the larger δ_min is never really worse, and at least once better."""
     size = tables.equal_size(results.entries)
-    rows = []
+    rows, lacking = [], []
     for method in ("leech", "bsq", "random", "fibonacci"):
         entry = Pick(method).find(results)
         delta = _delta(results, method, size, entry.dim) if size and entry else None
-        if entry and delta and delta.value is not None and entry.number("psnr") is not None:
+        if not entry or entry.number("psnr") is None:
+            continue
+        if delta and delta.value is not None:
             rows.append((delta.value, entry, delta))
+        else:
+            lacking.append(entry.name)
     if len(rows) < 3:
         return _untested("Fewer than three fixed codebooks of equal size have both a δ_min and a PSNR.")
     better, worse, open_pairs = 0, [], 0
@@ -203,6 +207,8 @@ def distance_orders_fidelity(results: Results) -> Finding:
     text = f"Pairs where the larger δ_min is really better: {better}, really worse: {len(worse)}, open: {open_pairs}."
     if worse:
         text += f" Against: {', '.join(worse)}."
+    if lacking:
+        text += f" Without a record of its δ_min at this size: {', '.join(lacking)}."
     sources = _records(*(cell for _, entry, delta in rows for cell in (delta, entry.cell("psnr"))))
     return Finding("does not hold" if worse else "undecided" if open_pairs else "holds", text, sources)
 
@@ -251,6 +257,8 @@ def full_head_wins(results: Results) -> Finding:
     full, digits = _pair(results, lambda options: options["head"]["kind"], "full", "digits")
     if full is None or digits is None:
         return _untested("This run has no two generators that differ in their head alone.")
+    tokenizer = next((entry for entry in results.entries if entry.id == full.tokenizer), None)
+    size = tables.codebook_size(tokenizer) if tokenizer else None
     signs, cells = [], []
     for pair, sign in ((("gfid", "fd_insuite_generation"), -1), (("recall", "recall_insuite"), 1)):
         key = next((key for key in pair if all(_number(entry, key) is not None for entry in (full, digits))), None)
@@ -262,10 +270,14 @@ def full_head_wins(results: Results) -> Finding:
         known = a.low is not None and b.low is not None
         signs.append(0 if not known else sign if low > other_high else -sign if high < other_low else 0)
         cells += [a, b]
-    names = " and ".join(dict.fromkeys(cell.metric.title for cell in cells))
     numbers = "; ".join(f"{a.metric.title} {_n(a.value)} against {_n(b.value)}" for a, b in (cells[:2], cells[2:]))
+    known = dict.fromkeys(a.metric.title for a, b in (cells[:2], cells[2:]) if None not in (a.low, b.low))
+    unknown = dict.fromkeys(a.metric.title for a, b in (cells[:2], cells[2:]) if None in (a.low, b.low))
+    basis = [f"compared by whether the intervals of {' and '.join(known)} overlap"] if known else []
+    basis += [f"{' and '.join(unknown)} without an interval, so nothing follows from it"] if unknown else []
     verdict: Verdict = "does not hold" if -1 in signs else "holds" if signs == [1, 1] else "undecided"
-    text = f"{full.name} against {digits.name}: {numbers}. Compared by whether the intervals of {names} overlap."
+    at = f" over {size:,} codes" if size else ""
+    text = f"{full.name} against {digits.name}{at}: {numbers}; {'; '.join(basis)}."
     return Finding(verdict, text, _records(*cells))
 
 
@@ -312,7 +324,7 @@ def stable_training(results: Results) -> Finding:
 
 def _diverged(results: Results, entry: Entry, source: Source) -> bool:
     """Whether a training ended in a loss that is not finite, or, by its log, above the one that it began with."""
-    if any(note.startswith("training diverged") for note in source.record.notes):
+    if source.record.seed in stability.stopped(entry):
         return True
     log = results.log(entry, source.record.seed)
     return log is not None and len(log) >= stability.FEWEST and stability.diverged(log)

@@ -1,17 +1,15 @@
-"""The report's part on generators: their table, precision against recall, token frequencies, sample grids."""
+"""The report's part on generators: their table, token frequencies, sample grids."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluation.report import figures, looks, stability, tables
+from evaluation.report import looks, stability, sweeps, tables
 from evaluation.report.figures import NothingToDraw, Plan, legend, new_figure, powers_of_ten, series
 from evaluation.report.results import GENERATION, Entry, Results, Source, metric
 from evaluation.report.tables import Field, Row, Table
 
-_AXES = (("precision", "recall"), ("precision_insuite", "recall_insuite"))
-"""Pairs of axes of the frontier, the papers' first; the first pair that was measured is drawn."""
 _ACROSS, _LARGEST = 12, 48
 
 
@@ -60,67 +58,6 @@ def _look(entries: tuple[Entry, ...]) -> dict[str, looks.Look]:
 def _first(entry: Entry, array: str) -> Source | None:
     """The first seed's record that holds an array."""
     return next((s for s in entry.sources.get(GENERATION, ()) if s.record.arrays.get(array)), None)
-
-
-def frontier(results: Results) -> tuple[Any, list[str]]:
-    """Precision against recall as guidance and temperature change; one line a generator, the oracle as a cross."""
-    swept = [(entry, source) for entry in results.generators if (source := _first(entry, "sweep"))]
-    for precision, recall in _AXES:
-        curves = []
-        for entry, source in swept:
-            rows = [
-                r
-                for r in source.record.arrays["sweep"]
-                if r.get("step") is None and None not in (r.get(precision), r.get(recall))
-            ]
-            if rows:
-                curves.append((entry, source, sorted(rows, key=lambda r: r[recall])))
-        if curves:
-            break
-    else:
-        raise NothingToDraw("no generator was sampled at several settings yet")
-    look = _look(results.generators)
-    figure = new_figure(5.6, 4.4)
-    axes = figure.add_subplot()
-    lines = []
-    for entry, _, rows in curves:
-        style = look[entry.name]
-        (line,) = axes.plot(
-            [row[recall] for row in rows],
-            [row[precision] for row in rows],
-            color=style.colour,
-            marker=style.marker,
-            linestyle=style.line,
-            linewidth=1.1,
-            markersize=5,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            label=entry.name,
-            gid=series(entry.name, "frontier"),
-        )
-        lines.append(line)
-        for row in rows:
-            text = f"g {row['guidance']:g}" if isinstance(row.get("guidance"), int | float) else ""
-            axes.annotate(
-                text,
-                (row[recall], row[precision]),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=6,
-                color=figures.MUTED,
-            )
-    used = [source.path for _, source, _ in curves]
-    for oracle in results.oracles:
-        ends = [oracle.number(key, (GENERATION,)) for key in (recall, precision)]
-        if None not in ends:
-            (line,) = axes.plot(*ends, "X", color=figures.INK, markersize=7, linestyle="none", label=oracle.name)
-            lines.append(line)
-            used += [source.path for source in oracle.sources[GENERATION]]
-    axes.set_xlabel(metric(recall).title)
-    axes.set_ylabel(metric(precision).title)
-    axes.margins(0.08)
-    legend(figure, lines)
-    return figure, used
 
 
 def token_frequencies(results: Results) -> tuple[Any, list[str]]:
@@ -192,15 +129,7 @@ def _relative(root: Path, path: Path) -> str:
 
 
 FIGURES = (
-    Plan(
-        "frontier",
-        "Precision and recall",
-        "Each line is one generator sampled at several strengths of guidance (g) and temperatures: precision is the "
-        "share of samples inside the data's manifold, recall the share of data inside the samples'. Up and right is "
-        "better. The cross is the validation split judged as if it were samples.",
-        "Precision against recall, one line a generator over its sampling settings.",
-        frontier,
-    ),
+    *sweeps.FIGURES,
     Plan(
         "token_frequencies",
         "Token frequencies",

@@ -1,4 +1,7 @@
-"""Did training stay stable? Loss and gradient norm of every run, from the training logs."""
+"""Did training stay stable? Loss and gradient norm of every run, from the training logs.
+
+A log ends before the first loss that is not finite; that the training ended there is a note in the record.
+"""
 
 import statistics
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.report.figures import NothingToDraw, legend, new_figure, series
-from evaluation.report.results import Results
+from evaluation.report.results import GENERATION, Entry, Results
 from evaluation.report.tables import Field, Row, Table
 
 SPIKE = 5.0
@@ -14,8 +17,10 @@ SPIKE = 5.0
 WINDOW = 20
 FEWEST = 10
 """Rows of a log that its tenths can be told from."""
+STOPPED = "training diverged"
+"""How the note of a record begins whose training met a loss that is not finite (evaluation/generation.py)."""
 FIELDS = (
-    Field("seeds", "Seeds", "Training runs with a log.", True),
+    Field("seeds", "Seeds", "Training runs with a log, or with a record that they diverged.", True),
     Field("steps", "Steps", "Last step in the log.", True),
     Field("first_loss", "First loss", "Median of the first tenth of the log, mean over seeds.", True),
     Field("last_loss", "Last loss", "Median of the last tenth, mean over seeds.", True),
@@ -36,7 +41,7 @@ FIELDS = (
     Field(
         "diverged",
         "Diverged",
-        "Seeds whose loss is not finite somewhere, or whose last tenth lies above their first.",
+        "Seeds that ended in a loss that is not finite, or whose last tenth lies above their first.",
         True,
     ),
 )
@@ -46,13 +51,12 @@ def table(results: Results) -> Table:
     """One row for each tokenizer and generator with a training log."""
     rows = []
     for entry in (*(e for e in results.entries if not e.averaged), *results.generators):
-        logs = [log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) >= FEWEST]
-        if logs:
+        fields = _fields(results, entry)
+        if fields:
             group = "Generators" if entry.tokenizer else "Tokenizers"
             # A generator may be called like a tokenizer.
             name = f"generator {entry.name}" if entry.tokenizer else entry.name
             origins = next(iter(entry.sources.values()), ())
-            fields = _fields(logs)
             rows.append(Row(name, entry, group, fields, {}, origins=dict.fromkeys(fields, origins) if origins else {}))
     caption = (
         "From the training logs. A loss holds each method's own terms, so compare it with itself and not between rows; "
@@ -61,20 +65,31 @@ def table(results: Results) -> Table:
     return Table("stability", "Stability of training", caption, FIELDS, (), tuple(rows), "run")
 
 
-def _fields(logs: list[Any]) -> dict[str, Any]:
-    tenths = [_tenths(log) for log in logs]
-    norms = [log["grad_norm"] for log in logs]
-    return {
-        "seeds": len(logs),
-        "steps": int(max(log["step"].max() for log in logs)) + 1,
-        "first_loss": statistics.fmean(t[0] for t in tenths),
-        "last_loss": statistics.fmean(t[-1] for t in tenths),
-        "median_norm": statistics.fmean(float(norm.median()) for norm in norms),
-        "largest_norm": max(float(norm.max()) for norm in norms),
-        "spikes": sum(spikes(norm) for norm in norms),
-        "above_first": statistics.fmean(above_first(log) for log in logs),
-        "diverged": sum(diverged(log) for log in logs),
-    }
+def _fields(results: Results, entry: Entry) -> dict[str, Any]:
+    """The columns of an entry; empty where it has neither a log nor a record of divergence."""
+    broken = stopped(entry)
+    logs = {seed: log for seed in entry.seeds if (log := results.log(entry, seed)) is not None and len(log) >= FEWEST}
+    ended = {seed for seed, log in logs.items() if diverged(log)}
+    found: dict[str, Any] = {"seeds": len({*logs, *broken}), "diverged": len({*ended, *broken})}
+    if logs:
+        tenths = [_tenths(log) for log in logs.values()]
+        norms = [log["grad_norm"] for log in logs.values()]
+        found |= {
+            "steps": int(max(log["step"].max() for log in logs.values())) + 1,
+            "first_loss": statistics.fmean(t[0] for t in tenths),
+            "last_loss": statistics.fmean(t[-1] for t in tenths),
+            "median_norm": statistics.fmean(float(norm.median()) for norm in norms),
+            "largest_norm": max(float(norm.max()) for norm in norms),
+            "spikes": sum(spikes(norm) for norm in norms),
+            "above_first": statistics.fmean(above_first(log) for log in logs.values()),
+        }
+    return found if found["seeds"] else {}
+
+
+def stopped(entry: Entry) -> set[int]:
+    """The seeds whose training ended in a loss that is not finite, by the notes of their records."""
+    sources = entry.sources.get(GENERATION, ())
+    return {s.record.seed for s in sources if any(note.startswith(STOPPED) for note in s.record.notes)}
 
 
 def _tenths(log: Any) -> list[float]:
@@ -95,10 +110,7 @@ def above_first(log: Any) -> float:
 
 
 def diverged(log: Any) -> bool:
-    """Whether a log's loss is somewhere not finite, or ends above where it began."""
-    loss = log["loss"]
-    if not np.isfinite(loss.to_numpy(dtype=float)).all():
-        return True
+    """Whether a log's loss ends above where it began: the medians of its last and first tenth."""
     tenths = _tenths(log)
     return tenths[-1] > tenths[0]
 

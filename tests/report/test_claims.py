@@ -1,5 +1,6 @@
 """Every claim's function gives each of the four verdicts on records made for it."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -228,3 +229,18 @@ def test_suites_that_disagree_leave_a_claim_undecided():
     findings = [KEYS["simvq-over-vq"].check(each) for each in (better, worse)]
     both = claims.Verdicts(KEYS["simvq-over-vq"], tuple(zip(("one", "two"), findings, strict=True)))
     assert both.verdict == "undecided" and len(both.records) == 2
+
+
+def test_a_recall_without_an_interval_decides_nothing_and_is_named():
+    finding = claims.full_head_wins(_heads((100.0, 1.0), (120.0, 1.0), ((0.6, 0.0), (0.5, 0.0))))
+    assert finding.verdict == "undecided"
+    assert "Recall (in-suite) without an interval" in finding.text
+    assert "intervals of FD (in-suite), generation overlap" in finding.text
+
+
+def test_a_codebook_without_a_smallest_distance_is_named():
+    results = _fixed(24.0, 23.0, 22.0)
+    rows = (*results.entries, row("fibonacci", psnr=21.0))
+    finding = claims.distance_orders_fidelity(dataclasses.replace(results, entries=rows))
+    assert finding.verdict == "holds"
+    assert finding.text.endswith("Without a record of its δ_min at this size: fibonacci.")
