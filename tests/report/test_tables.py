@@ -255,7 +255,8 @@ def test_a_training_that_stopped_at_once_is_counted(tmp_path):
     for path in (root / "generators").glob("plain-*/seed*/log.parquet"):
         path.unlink()
     view = _view((config, root))
-    assert stability.stopped(view.entry(plain.name)) == set(plain.seeds)
+    (entry,) = (one for one in view.generators if one.id == plain.id)
+    assert stability.stopped(entry) == set(plain.seeds)
     row = next(row for row in stability.table(view).rows if row.key == "generator plain")
     assert row.fields == {"seeds": len(plain.seeds), "diverged": len(plain.seeds)}
     assert formats.field(row.fields.get("last_loss")) == formats.EMPTY
