@@ -12,6 +12,9 @@ import numpy as np
 from latticebench.errors import BadInput
 from latticebench.files import UNREADABLE
 
+_MOST_TIMES, _HARMLESS = 100, 2**26
+"""Most times that an array may outgrow its compressed bytes, once it has more than 64 MiB: pictures outgrow theirs
+twofold, drawings tenfold, a file of zeros a thousandfold."""
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -27,7 +30,8 @@ def keys(path: Path) -> list[str]:
 def opened(path: Path, key: str | None = None) -> np.ndarray:
     """A read-only map of an .npy file, or of an array of an .npz file (default: arr_0, else the first).
 
-    A compressed array is unpacked into a temporary file that vanishes with the map. Raises BadInput.
+    A compressed array is unpacked into a temporary file that vanishes with the map, unless it would outgrow its bytes
+    a hundredfold or the free space. Raises BadInput.
     """
     try:
         if path.suffix == ".npy":
@@ -58,10 +62,27 @@ def _member(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
             with open(path, "rb") as file:
                 offset = _start(file, info) + stream.tell()
             return np.memmap(path, dtype, "r", offset, shape)
+        _check_room(path, info)
         with tempfile.TemporaryFile() as file:
             shutil.copyfileobj(stream, file, 2**20)
             file.flush()
             return np.memmap(file, dtype, "r", 0, shape)
+
+
+def _check_room(path: Path, info: zipfile.ZipInfo) -> None:
+    """Raises BadInput where a compressed member would unpack to too much, or to more than the disk has room for."""
+    if info.file_size > max(_HARMLESS, _MOST_TIMES * info.compress_size):
+        raise BadInput(
+            f"{path}: {info.filename} would unpack from {info.compress_size} to {info.file_size} bytes, more than "
+            f"{_MOST_TIMES} times as many; if you trust the file, save the array with numpy.save"
+        )
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if info.file_size > free:
+        raise BadInput(
+            f"{path}: {info.filename} unpacks to {info.file_size} bytes and {folder} has {free} free; set TMPDIR to a "
+            "folder with more, or save the array with numpy.save"
+        )
 
 
 def _start(file: BinaryIO, info: zipfile.ZipInfo) -> int:

@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import images
+from evaluation import arrays, images
 from latticebench import configuration, tokenizers
 from latticebench.data import pictures, prepared
 from latticebench.errors import BadInput
@@ -126,6 +127,26 @@ def test_a_zip_bomb_beside_the_pixels(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "train.items.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("labels.npy", npy((2**28,), bytes(2**28)))
     refused(lambda: prepared.load(tmp_path), "would unpack to more than 2 images need")
+
+
+def test_an_array_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (2**13, 64, 64, 3)
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("arr_0.npy", "w") as member,
+    ):
+        member.write(npy(shape))
+        for _ in range(96):
+            member.write(bytes(2**20))
+    monkeypatch.setattr(arrays.shutil, "copyfileobj", None)
+    refused(lambda: images.load(tmp_path / "a.npz"), "more than 100 times as many")
+
+
+def test_an_array_that_the_disk_has_no_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", np.arange(1920, dtype=np.uint8).reshape(10, 8, 8, 3))
+    assert len(images.load(tmp_path / "a.npz")) == 10
+    monkeypatch.setattr(arrays.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1000))
+    refused(lambda: images.load(tmp_path / "a.npz"), "unpacks to 2048 bytes .* has 1000 free; set TMPDIR")
 
 
 def png(width: int, height: int) -> bytes:
