@@ -20,7 +20,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,47 +42,60 @@ WORTH_A_WORD = 60.0
 def sweep(root: str | Path) -> list[str]:
     """Sets aside what is damaged below a results folder. Returns a line for each such file, none where all is well.
 
-    Does nothing while another run holds the folder.
+    Does nothing while another run holds the folder. A file that cannot be read counts as damaged; what cannot be
+    repaired gets a line, and the rest is repaired.
     """
     root = Path(root)
     if not root.is_dir():
         return []
     try:
-        with locks.hold(root / ".lock", str(root)):
-            return _sweep(root)
+        lock = locks.hold(root / ".lock", str(root))
     except (BadInput, OSError) as error:  # in use, or on a disk that only reads: the run itself says so
         log.debug("%s is not checked: %s", root, error)
         return []
+    with lock:
+        return _sweep(root)
 
 
 def _sweep(root: Path) -> list[str]:
     seen = _seen(root)
     kept: dict[str, list[Any]] = {}
-    lines = []
+    lines: list[str] = []
     for manifest in _manifests(root):
-        if not manifest.exists():  # made from what is damaged
-            continue
         bad = list(_bad(root, manifest, seen, kept))
         if not bad:
             continue
-        for path, reason in bad:
-            lines.append(f"{path} {reason}; it is made again")
-            if path.exists():
-                path.replace(path.with_name(path.name + DAMAGED))
-        if manifest.exists():
-            manifest.replace(manifest.with_name(manifest.name + DAMAGED))
+        lines += [f"{path} {reason}; it is made again" for path, reason in bad]
+        for path in dict.fromkeys([*(path for path, _ in bad), manifest]):
+            _attempt(lines, f"{path} could not be set aside", path.replace, path.with_name(path.name + DAMAGED))
         for later in _later(root, manifest):
-            later.unlink(missing_ok=True)
-    lines += _from_the_future(root)
+            _attempt(lines, f"{later} could not be removed", later.unlink)
+    for step in (_from_the_future, _leftovers, _report_is_due, _seal):
+        _attempt(lines, f"{root} could not be put in order", lambda step=step: lines.extend(step(root) or []))
+    if kept != seen:
+        _attempt(lines, "what was compared is compared again next time", write_json, root / SEEN, kept)
+    return lines
+
+
+def _attempt(lines: list[str], otherwise: str, action: Callable[..., Any], *arguments: Any) -> None:
+    """Does it, or adds a line with the reason. A file that is gone needs no repair."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            action(*arguments)
+    except OSError as error:
+        lines.append(f"{otherwise}: {error}")
+
+
+def _leftovers(root: Path) -> list[str]:
     number, size = leftovers.remove(root)
-    if number:
-        lines.append(f"removed {number} half-written files of killed jobs from {root}, {size / 1e6:.3g} MB")
+    if not number:
+        return []
+    return [f"removed {number} half-written files of killed jobs from {root}, {size / 1e6:.3g} MB"]
+
+
+def _report_is_due(root: Path) -> None:
     if not all((root / output).exists() for output in _outputs(root)):
         (root / REPORT).unlink(missing_ok=True)
-    _seal(root)
-    if kept != seen:
-        write_json(root / SEEN, kept)
-    return lines
 
 
 def seal(root: str | Path) -> None:
@@ -164,32 +177,52 @@ def _bad(
 ) -> Iterator[tuple[Path, str]]:
     """The damaged files of a manifest with what is wrong."""
     try:
-        values = json.loads(manifest.read_bytes())
+        text = manifest.read_bytes()
+    except FileNotFoundError:  # made from what is damaged
+        return
+    except OSError as error:
+        yield manifest, _unreadable(error)
+        return
+    try:
+        values = json.loads(text)
         files = dict(values.get("files", {}))
         for split in values.get("splits", {}).values():
             files |= split["files"]
+        if any("\0" in name for name in files):
+            raise ValueError("it names what cannot be a file")
         if not sealed(values):
             raise ValueError("it differs from its own hash")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         yield manifest, "is damaged"
         return
+    inside = root.resolve()
     for name, digest in files.items():
         path = manifest.parent / name
-        inside = root.resolve()
-        if not path.resolve().is_relative_to(inside):  # nobody's file outside is touched for what a manifest says
+        place = Path(os.path.realpath(path))  # unlike resolve() it has an answer for links in a circle
+        if not place.is_relative_to(inside):  # nobody's file outside is touched for what a manifest says
             yield manifest, f"names {name}, which is outside {root}"
             return
+        if place in Path(os.path.realpath(manifest)).parents:  # to set it aside would take all that is in it along
+            yield manifest, f"names {name}, a folder that it lies in"
+            return
+        key = str(place.relative_to(inside))
         try:
             stat = path.stat()
-        except OSError:
+            signs = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, digest]
+            same = seen.get(key) == signs or sha256(path) == digest
+        except (FileNotFoundError, NotADirectoryError):
             yield path, "is gone"
-            continue
-        key = str(path.resolve().relative_to(inside))
-        signs = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, digest]
-        if seen.get(key) != signs and sha256(path) != digest:
-            yield path, "has changed since it was made"
-            continue
-        kept[key] = signs
+        except OSError as error:
+            yield path, _unreadable(error)
+        else:
+            if same:
+                kept[key] = signs
+            else:
+                yield path, "has changed since it was made"
+
+
+def _unreadable(error: OSError) -> str:
+    return f"cannot be read ({error.strerror or error})"
 
 
 def _seen(root: Path) -> dict[str, list[Any]]:

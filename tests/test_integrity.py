@@ -1,15 +1,17 @@
 """Damaged results are set aside before a run, and nothing else is."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from latticebench import integrity, joblist, locks
+from latticebench import integrity, joblist, leftovers, locks
 from latticebench.files import seal, sha256, write_json
 
 
@@ -71,6 +73,72 @@ def test_a_damaged_file_and_its_manifest_are_set_aside(root: Path, file: str, ma
     assert integrity.sweep(root) == []
 
 
+def test_a_file_that_cannot_be_read_is_a_finding_and_hides_no_other(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "pictures/x/seed0.npz").write_text("changed")
+    record = root / "records/x/seed0/cost.json"
+    record.write_text("changed")
+
+    def broken(path: Path) -> str:
+        if path.name == record.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return sha256(path)
+
+    monkeypatch.setattr(integrity, "sha256", broken)
+    lines = integrity.sweep(root)
+    assert len(lines) == 2
+    assert any("cost.json cannot be read (Input/output error); it is made again" in line for line in lines)
+    assert any("seed0.npz has changed" in line for line in lines)
+    assert not record.exists() and not (root / "records/x/made-0.json").exists()
+
+
+@pytest.mark.parametrize("name", ["records/x/seed0/cost.json", "records/x/made-0.json"])
+def test_a_folder_in_the_place_of_a_file_is_set_aside(root: Path, name: str) -> None:
+    (root / name).unlink()
+    (root / name).mkdir()
+    (line,) = integrity.sweep(root)
+    assert f"{name} cannot be read (Is a directory)" in line
+    assert (root / (name + integrity.DAMAGED)).is_dir() and not (root / name).exists()
+    assert integrity.sweep(root) == []
+
+
+def test_links_in_a_circle_are_set_aside(root: Path) -> None:
+    path = root / "records/x/seed0/cost.json"
+    path.unlink()
+    path.symlink_to(path)
+    (line,) = integrity.sweep(root)
+    assert "cost.json cannot be read (Too many levels of symbolic links)" in line
+    assert not path.is_symlink()
+
+
+def test_what_cannot_be_set_aside_is_named_and_its_job_is_due(root: Path) -> None:
+    (root / "pictures/x/seed0.npz").write_text("changed")
+    (root / "pictures/x/seed0.npz.damaged").mkdir()
+    lines = integrity.sweep(root)
+    assert len(lines) == 2 and "seed0.npz could not be set aside: " in lines[1]
+    assert not (root / "records/x/made-0.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(leftovers, "remove"), (integrity, "_seal"), (integrity, "write_json")],
+    ids=["leftovers", "seal", "notes"],
+)
+def test_findings_are_told_where_a_later_step_fails(
+    root: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, name, full)
+    (root / "pictures/x/seed0.npz").unlink()
+    lines = integrity.sweep(root)
+    assert "seed0.npz is gone" in lines[0]
+    assert "No space left on device" in lines[1]
+    assert not (root / "records/x/made-0.json").exists()
+
+
 def test_what_was_made_from_it_is_due_again_and_the_rest_stays(root: Path) -> None:
     def manifest(place: str) -> Path:
         write_json(root / place / "made-0.json", {"files": {}})
@@ -105,7 +173,10 @@ def test_a_lost_file_makes_its_job_due(root: Path) -> None:
     assert not (root / "records/x/made-0.json").exists()
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"files": 3}', '{"splits": {"train": {}}}', "\xff", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{", '{"files": 3}', '{"splits": {"train": {}}}', "\xff", "[" * 100_000, '{"files": {"a\\u0000": ""}}'],
+)
 def test_a_manifest_that_makes_no_sense_is_set_aside(root: Path, text: str) -> None:
     (root / "records/x/made-0.json").write_text(text)
     assert "is damaged" in integrity.sweep(root)[0]
@@ -134,6 +205,14 @@ def test_a_manifest_cannot_reach_outside(root: Path) -> None:
     write_json(root / "records/x/made-0.json", {"files": {"../../../precious.txt": "0" * 64}})
     assert "is outside" in integrity.sweep(root)[0]
     assert outside.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../..", "..", "."])
+def test_a_manifest_cannot_move_the_folder_that_it_lies_in(root: Path, name: str) -> None:
+    write_json(root / "records/x/made-0.json", {"files": {name: "0" * 64}})
+    before = there(root)
+    assert "a folder that it lies in" in integrity.sweep(root)[0]
+    assert there(root) == before - {"records/x/made-0.json"} | {"records/x/made-0.json.damaged"}
 
 
 def test_a_lock_lives_on_where_its_process_changes_its_folder(tmp_path: Path) -> None:
