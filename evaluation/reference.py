@@ -22,15 +22,22 @@ FIGURES = ("rate_distortion", "smallest_distance", "stability", "samples", "fron
 """How their names end: a suite's begin with its own, and those of coded files with `coded`."""
 GEOMETRY = "geometry"
 ORIGIN = "origin.json"
+_DEPENDED_ON = tuple(
+    f"latticebench/{name}" for name in ("data", "generators", "lattices", "nn", "quantizers", "tokenizers", "training")
+)
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """tables: how many follow from the records. older: records made by code that has changed since."""
+    """tables: how many follow from the records. older: records made by code that has changed since.
+
+    unhashed: packages that results depend on and no record holds the hash of, so that their changes go unseen.
+    """
 
     tables: int
     older: tuple[str, ...]
+    unhashed: tuple[str, ...]
 
 
 def keep(config: Configuration, root: Path, folder: Path) -> None:
@@ -110,7 +117,9 @@ def check(folder: Path) -> Checked:
                         f"{kept} does not follow from the records beside it; `latticebench reference` remakes it"
                     )
             count += 1
-    return Checked(count, tuple(_older(folder)))
+    older, hashed = _code(folder)
+    unhashed = [name for name in _DEPENDED_ON if not any(key == name or key.startswith(f"{name}/") for key in hashed)]
+    return Checked(count, tuple(older), tuple(unhashed))
 
 
 def summary(folder: Path, suite: str = "") -> str:
@@ -169,14 +178,16 @@ def _short(row: dict[str, str], key: str, decimals: int, interval: bool = True) 
     return text
 
 
-def _older(folder: Path) -> list[str]:
-    older = []
+def _code(folder: Path) -> tuple[list[str], set[str]]:
+    """The records whose code has changed since, and everything that some record holds the hash of."""
+    older, hashed = [], set()
     for path in sorted(folder.glob("records/**/*.json")):
         if records.is_record(path):
             code = records.read(path).code
+            hashed |= code.keys()
             if records.code_hashes(code) != code:
                 older.append(str(path.relative_to(folder)))
-    return older
+    return older, hashed
 
 
 def _commit() -> str:

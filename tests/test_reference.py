@@ -1,6 +1,7 @@
 """The committed results: their tables follow from their records, and the README shows them."""
 
 import functools
+import json
 import re
 import shutil
 from pathlib import Path
@@ -121,3 +122,16 @@ def test_the_findings_show_the_committed_table_and_verdicts() -> None:
         "paste reference.summary() of the kept results into docs/findings.md"
     )
     assert reference.verdicts(FOLDERS) in findings, "paste reference.verdicts() into docs/findings.md"
+
+
+def test_records_of_other_code_are_counted_and_what_nobody_hashes_is_named(tmp_path: Path) -> None:
+    copy = tmp_path / "geometry"
+    shutil.copytree(KEPT / "geometry", copy)
+    path = next(path for path in sorted(copy.glob("records/**/*.json")) if records.is_record(path))
+    values = json.loads(path.read_text())
+    name = next(iter(values["code"]))
+    values["code"][name] = "0" * 64
+    path.write_text(json.dumps(values))
+    before, after = reference.check(KEPT / "geometry"), reference.check(copy)
+    assert set(after.older) - set(before.older) == {str(path.relative_to(copy))}
+    assert "latticebench/training" in after.unhashed and name not in after.unhashed

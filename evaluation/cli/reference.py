@@ -30,4 +30,5 @@ def command(file: Path | None, geometry: bool, check: bool) -> None:
     for folder in folders:
         checked = reference.check(folder)
         age = f"{len(checked.older)} records by code that has changed since" if checked.older else "all by this code"
-        click.echo(f"{folder}: {checked.tables} tables follow from their records; {age}")
+        beside = f" (not hashed: {', '.join(checked.unhashed)})" if checked.unhashed else ""
+        click.echo(f"{folder}: {checked.tables} tables follow from their records; {age}{beside}")
