@@ -17,7 +17,10 @@ from PIL import Image
 from latticebench import configuration, tokenizers
 from latticebench.data.prepare import prepare
 from latticebench.errors import BadInput, LatticebenchError
+from latticebench.quantizers import registry
 from latticebench.tokenizers.build import build
+from latticebench.tokenizers.losses.objective import Objective
+from latticebench.tokenizers.losses.options import R1, Discriminator, Gan, Options
 from latticebench.tokenizers.task import TokenizerTask
 from latticebench.training import checkpoint, distributed, loop
 from tests.tokenizers import helpers
@@ -29,20 +32,36 @@ MULTI_SCALE = {
     "network": {"latent": None, "base": 8, "multipliers": [1, 1, 2], "blocks": 1},
     "scales": {"sides": [1, 2, 4]},
 }
+SMALL_VQ = {"dim": 4, "codebook_size": 32, "seed": 1}
+METHODS = {
+    **helpers.QUANTIZERS,
+    "e8": {"method": "e8", "parameters": {"dim": 8}},
+    "fibonacci": {"method": "fibonacci", "parameters": {"dim": 4, "codebook_size": 64}},
+    "leech-published": {"method": "leech-published", "parameters": {"codebook_size": 64}},
+    "lfq": {"method": "lfq", "parameters": {"dim": 6}},
+    "product": {"method": "product", "parameters": {"base": {"method": "vq", "parameters": SMALL_VQ}, "groups": 2}},
+    "residual": {"method": "residual", "parameters": {"base": {"method": "vq", "parameters": SMALL_VQ}, "depth": 2}},
+    "rotation-vq": {"method": "rotation-vq", "parameters": SMALL_VQ},
+    "simvq": {"method": "simvq", "parameters": SMALL_VQ},
+}
 CASES = {
-    **{name: (helpers.ARCHITECTURE, helpers.QUANTIZERS[name]) for name in ("fsq", "vq-ema", "lgq", "bsq")},
-    "lfq": (helpers.ARCHITECTURE, {"method": "lfq", "parameters": {"dim": 6}}),
+    **{name: (helpers.ARCHITECTURE, quantizer) for name, quantizer in METHODS.items()},
     # Without the linear path the codebook starts from the first training batch, which is joined.
     "vq-first-batch": (VIT, helpers.QUANTIZERS["vq"]),
     "lgq-first-batch": (VIT, helpers.QUANTIZERS["lgq"]),
     "multi-scale": (MULTI_SCALE, {"method": "bsq", "parameters": {"dim": 6}}),
+    "stylegan2": (helpers.ARCHITECTURE, helpers.QUANTIZERS["fsq"]),
 }
+# Without groups of images and adaptive weights, which are of each process's own rows.
+STYLEGAN2 = Discriminator(channel_base=128, minibatch_std=0)
+LOSSES = {"stylegan2": Options(gan=Gan(weight=0.1, discriminator=STYLEGAN2, r1=R1(every=2)))}
 
 
 def task(name):
     architecture, quantizer = CASES[name]
     tokenizer = build(architecture, quantizer, helpers.SIZE, seed=3).double()
-    return TokenizerTask(name, tokenizer, helpers.pictures(), 8, True, 5)
+    objective = Objective(LOSSES.get(name, Options()), tokenizer, 5)
+    return TokenizerTask(name, tokenizer, helpers.pictures(), 8, True, 5, objective)
 
 
 def recipe(**changes):
@@ -53,7 +72,8 @@ def train(name, folder, **changes):
     made = task(name)
     result = loop.train(made, recipe(**changes), loop.Saving(folder / name, 1e9), {"run": name})
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in result.rows]
-    return {"state": made.model.state_dict(), "ema": result.ema, "rows": rows}
+    companions = {f"{key}.{k}": v for key, module in made.companions.items() for k, v in module.state_dict().items()}
+    return {"state": made.model.state_dict(), "companions": companions, "ema": result.ema, "rows": rows}
 
 
 def worker(rank, port, folder):
@@ -98,16 +118,22 @@ def runs(tmp_path_factory):
     return one, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)], folder
 
 
+def test_every_method_has_a_case():
+    ours = {n for n in registry.available() if registry.method(n).__module__.startswith("latticebench.")}
+    assert {quantizer["method"] for _, quantizer in CASES.values()} == ours
+
+
 @pytest.mark.parametrize("name", list(CASES))
 def test_two_processes_equal_one(name, runs):
     one, two, _ = runs
     for rank in range(2):
-        for kind in ("state", "ema"):
+        assert bool(one[name]["companions"]) == (name in LOSSES)
+        for kind in ("state", "companions", "ema"):
             for key, value in one[name][kind].items():
                 torch.testing.assert_close(two[rank][name][kind][key], value, rtol=0, atol=1e-9, msg=f"{kind} {key}")
     for mine, theirs in zip(one[name]["rows"], two[0][name]["rows"], strict=True):
         assert mine.keys() == theirs.keys()
-        for key in ("loss", "l1", "grad_norm", "codes_used"):
+        for key in {"loss", "l1", "grad_norm", "codes_used", "grad_norm/discriminator", "gan/r1"} & mine.keys():
             assert mine[key] == pytest.approx(theirs[key], abs=1e-9), key
 
 
