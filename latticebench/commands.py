@@ -44,6 +44,17 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "can't allocate memory" in words or "out of memory" in words
 
 
+def explain(error: OSError) -> str | None:
+    """What to tell of a full disk or a path that cannot be used; None for any other error."""
+    if error.errno in _DISK_FULL:
+        where = f" while writing {error.filename}" if error.filename else ""
+        return f"the disk is full{where}; free some space and run again: finished work is kept"
+    if error.errno in _WRONG_PATH and error.filename:
+        cure = "; mount it for writing, or run in another folder" if error.errno == errno.EROFS else ""
+        return f"{error.filename}: {error.strerror}{cure}"
+    return None
+
+
 def run(command: click.Command, args: Sequence[str] | None = None, prog_name: str | None = None) -> NoReturn:
     """Runs a click command as a program: `if __name__ == "__main__": run(command)`.
 
@@ -66,12 +77,9 @@ def run(command: click.Command, args: Sequence[str] | None = None, prog_name: st
         click.echo(f"error: out of memory ({_OUT_OF_MEMORY_CURE}): {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        if error.errno in _WRONG_PATH and error.filename:
-            click.echo(f"error: {error.filename}: {error.strerror}", err=True)
-            sys.exit(BadInput.exit_code)
-        if error.errno not in _DISK_FULL:
+        text = explain(error)
+        if text is None:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        click.echo(f"error: the disk is full{where}; free some space and run again: finished work is kept", err=True)
-        sys.exit(1)
+        click.echo(f"error: {text}", err=True)
+        sys.exit(1 if error.errno in _DISK_FULL else BadInput.exit_code)
     sys.exit(0)

@@ -5,9 +5,14 @@ however that ends. Between machines it depends on the file system: NFS hands it 
 for a machine that is gone, and some mounts keep it to the machine itself. So the owner also writes into the file
 who it is and, every BEAT seconds, a higher number; a lock of another machine whose number stands still for
 SILENCE seconds belongs to nobody. Clocks are not compared.
+
+An owner that cannot give signs of life, because the disk is full or the server gone, says so and goes on: on one
+machine the kernel's lock still holds. After SILENCE seconds another machine may take the folder; the owner looks for
+that before each sign of life, and ends where it finds another name in the file or another file in its place.
 """
 
 import atexit
+import contextlib
 import dataclasses
 import errno
 import fcntl
@@ -17,6 +22,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from latticebench.errors import BadInput
@@ -50,9 +56,11 @@ class Lock:
     """A lock that is held: until `close`, the end of its `with` block, or of the process."""
 
     def __init__(self, path: Path, file: int) -> None:
+        """`file`: the open lock file, closed here where an OSError keeps this from being a lock."""
         # Absolute: the process may change its folder while it holds the lock, as Snakemake does at its end.
         self._path, self._file, self._owner = path.absolute(), file, me()
-        self._write()
+        with _or_closed(file, path):
+            self._write()
         self._ended = threading.Event()
         self._mutex = threading.Lock()
         threading.Thread(target=self._live, name=f"lock {path.name}", daemon=True).start()
@@ -71,8 +79,12 @@ class Lock:
             return
         with self._mutex:
             self._ended.set()
-            os.ftruncate(self._file, 0)
-            os.close(self._file)
+            try:
+                os.ftruncate(self._file, 0)
+            except OSError as error:  # another machine waits for SILENCE seconds, then it takes the lock
+                log.warning("%s could not be given up in writing: %s", self._path, error)
+            finally:
+                os.close(self._file)
 
     def forget(self) -> None:
         """Ends like `close`, and leaves the file as it is: another process has it."""
@@ -85,34 +97,64 @@ class Lock:
         os.pwrite(self._file, json.dumps(dataclasses.asdict(self._owner)).encode().ljust(_RECORD_BYTES), 0)
 
     def _live(self) -> None:
+        last, failing, warned = time.monotonic(), False, False
         while not self._ended.wait(BEAT):
             with self._mutex:
                 if self._ended.is_set():
                     return
-                if not _is(self._file, self._path):
-                    log.error("error: another machine took %s over, because this one gave no sign of life", self._path)
-                    # Whatever this process still wrote would be written beside the new owner.
-                    os._exit(1)
-                self._owner = dataclasses.replace(self._owner, beat=self._owner.beat + 1)
-                self._write()
+                try:
+                    if self._is_taken():
+                        log.error(
+                            "error: another machine took %s over, because this one gave no sign of life", self._path
+                        )
+                        # Whatever this process still wrote would be written beside the new owner.
+                        os._exit(1)
+                    self._owner = dataclasses.replace(self._owner, beat=self._owner.beat + 1)
+                    self._write()
+                except OSError as error:
+                    if not failing:
+                        log.warning("no sign of life could be written to %s: %s; trying on", self._path, error)
+                    failing = True
+                    if not warned and time.monotonic() - last > SILENCE:
+                        warned = True
+                        log.error(
+                            "%s: no sign of life for %g s (%s); another machine may take the folder from now on, and"
+                            " this process ends where it sees that. Free some space, or bring the server back",
+                            *(self._path, SILENCE, error),
+                        )
+                else:
+                    if failing:
+                        log.warning("signs of life are written to %s again", self._path)
+                    last, failing, warned = time.monotonic(), False, False
+
+    def _is_taken(self) -> bool:
+        """Whether another file is in the place of this one, or another owner in it."""
+        if not _is(self._file, self._path):
+            return True
+        owner = read(self._path)
+        return owner is not None and (owner.pid, owner.boot) != (self._owner.pid, self._owner.boot)
 
 
 def hold(path: str | Path, what: str) -> Lock:
     """Takes the lock file `path`; `what` names the folder in the error.
 
     Raises BadInput naming the owner where another process holds it. Where that one is on another machine, looks for
-    up to SILENCE seconds whether it lives, and takes the lock over where it does not.
+    up to SILENCE seconds whether it lives, and takes the lock over where it does not. Raises OSError naming the file
+    where it cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        got = _flock(file)
-        if got is not False and not _is(file, path):  # replaced while this process was asking for it
+        with _or_closed(file, path):
+            got = _flock(file)
+            replaced = got is not False and not _is(file, path)
+            owner = read(path)
+            dead = not replaced and _is_dead(path, owner, got)
+        if replaced:  # while this process was asking for it
             os.close(file)
             continue
-        owner = read(path)
-        if _is_dead(path, owner, got):
+        if dead:
             if got is not False:
                 lock = Lock(path, file)
                 if got or _alone(path):
@@ -129,6 +171,16 @@ def hold(path: str | Path, what: str) -> Lock:
             f"{what} is in use by {owner or 'another process'} (lock {path}); wait for it, stop it, or use another"
             " `name:`"
         )
+
+
+@contextlib.contextmanager
+def _or_closed(file: int, path: Path) -> Iterator[None]:
+    """Closes the lock file on an OSError: open it keeps the kernel's lock, and its process is in its own way."""
+    try:
+        yield
+    except OSError as error:
+        os.close(file)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read(path: str | Path) -> Owner | None:

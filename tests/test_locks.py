@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,7 +102,8 @@ def test_without_kernel_locks_the_record_decides(tmp_path: Path, monkeypatch: py
     locks.hold(path, "the folder").close()
 
 
-def test_an_owner_that_was_given_up_on_ends_without_another_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replaced", [True, False], ids=["another file", "another name"])
+def test_an_owner_that_was_given_up_on_ends_without_another_word(tmp_path: Path, replaced: bool) -> None:
     path = tmp_path / "lock"
     code = (
         "import time; from latticebench import locks; locks.BEAT = 0.02\n"
@@ -109,8 +111,69 @@ def test_an_owner_that_was_given_up_on_ends_without_another_word(tmp_path: Path)
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
-    path.unlink()
-    write(path, ELSEWHERE)
+    if replaced:
+        path.unlink()
+        write(path, ELSEWHERE)
+    else:  # at once, as another machine does
+        with open(path, "r+b", buffering=0) as file:
+            file.write(json.dumps(dataclasses.asdict(ELSEWHERE)).encode().ljust(512))
     assert process.wait(10) == 1
     assert "another machine took" in process.stderr.read()
     assert locks.read(path) == ELSEWHERE
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """From now on no lock file can be written."""
+
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", full)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_lock_that_cannot_be_written_names_its_file_and_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "lock"
+    with monkeypatch.context() as patch:
+        fail(patch, number)
+        with pytest.raises(OSError, match=os.strerror(number)) as raised:
+            locks.hold(path, "the folder")
+        assert raised.value.errno == number and raised.value.filename == str(path)
+    locks.hold(path, "the folder").close()
+
+
+def test_an_owner_whose_signs_of_life_fail_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(words: str) -> bool:
+        deadline = time.monotonic() + 10
+        while words not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return words in caplog.text
+
+    path = tmp_path / "lock"
+    with locks.hold(path, "the folder"):
+        with monkeypatch.context() as patch:
+            fail(patch, errno.ENOSPC)
+            assert said("no sign of life could be written to"), caplog.text
+            assert said("another machine may take the folder from now on"), caplog.text
+            before = locks.read(path).beat
+        assert said("signs of life are written to"), caplog.text
+        assert locks.read(path).beat > before
+        assert caplog.text.count("no sign of life could be written to") == 1
+
+
+def test_a_lock_that_cannot_be_given_up_in_writing_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    path = tmp_path / "lock"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", read_only)
+        locks.hold(path, "the folder").close()
+    assert "could not be given up in writing" in caplog.text
+    locks.hold(path, "the folder").close()

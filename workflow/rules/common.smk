@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from latticebench import (
+    commands,
     configuration,
     integrity,
     joblist,
@@ -124,24 +125,26 @@ def check_cluster():
 
 onstart:
     global lock, jobs_server  # held until this process ends
+    jobs = [
+        joblist.Job(
+            job.rule.name,
+            ", ".join(job.wildcards) or job.rule.name,
+            str(job.output[0]),
+            str(job.log[0]) if job.log else None,
+        )
+        for job in workflow.dag.jobs
+        if job.output
+    ]
     try:
         lock = locks.hold(f"{ROOT}/.lock", ROOT)
+        joblist.write(Path(ROOT), jobs)
     except LatticebenchError as error:
         raise WorkflowError(str(error))
+    except OSError as error:
+        raise WorkflowError(
+            commands.explain(error) or f"{ROOT} cannot be used: {error}"
+        )
     limit_retries()
-    joblist.write(
-        Path(ROOT),
-        [
-            joblist.Job(
-                job.rule.name,
-                ", ".join(job.wildcards) or job.rule.name,
-                str(job.output[0]),
-                str(job.log[0]) if job.log else None,
-            )
-            for job in workflow.dag.jobs
-            if job.output
-        ],
-    )
     jobs_server = warm.start(JOBS["threads"]) if workflow.local_exec else None
     if workflow.executor_plugin.name == "slurm":
         check_cluster()
