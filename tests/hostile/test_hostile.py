@@ -169,6 +169,37 @@ def test_pictures_of_a_declared_size(tmp_path: Path) -> None:
         pictures.prepare(lambda: Image.open(tmp_path / "a.png"), 32, "lanczos", False)
 
 
+def too_much(folder: Path) -> object:
+    """Takes a refused allocation for a damaged file, except at the file that the fuzzer starts from."""
+    if (folder / "a").read_bytes() == b"valid":
+        return None
+    try:
+        return bytearray(2**31)
+    except MemoryError as error:
+        raise BadInput("a is damaged") from error
+
+
+def harmless(folder: Path) -> object:
+    if (folder / "a").read_bytes() != b"valid":
+        raise BadInput("a is damaged")
+    return None
+
+
+@pytest.mark.parametrize(
+    ("read", "passes", "words"), [(too_much, False, "TooMuch: hidden behind BadInput"), (harmless, True, "no crash")]
+)
+def test_the_fuzzer_sees_through_a_refused_allocation(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    read: Callable[[Path], object],
+    passes: bool,
+    words: str,
+) -> None:
+    monkeypatch.setitem(fuzz.TARGETS, "made up", lambda: fuzz.Target({"a": b"valid"}, read, ("a",)))
+    assert fuzz.alone("made up", 5) == passes
+    assert words in capfd.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_loader_on_damaged_and_invented_files() -> None:
