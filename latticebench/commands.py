@@ -14,8 +14,8 @@ import click
 
 from latticebench import locks
 from latticebench.errors import BadInput, LatticebenchError
+from latticebench.files import DISK_FULL
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS)
 _OUT_OF_MEMORY_CURE = "smaller batches, fewer jobs at once or a larger machine, then run again: finished work is kept"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -46,7 +46,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 def explain(error: OSError) -> str | None:
     """What to tell of a full disk or a path that cannot be used; None for any other error."""
-    if error.errno in _DISK_FULL:
+    if error.errno in DISK_FULL:
         where = f" while writing {error.filename}" if error.filename else ""
         return f"the disk is full{where}; free some space and run again: finished work is kept"
     if error.errno in _WRONG_PATH and error.filename:
@@ -81,5 +81,5 @@ def run(command: click.Command, args: Sequence[str] | None = None, prog_name: st
         if text is None:
             raise
         click.echo(f"error: {text}", err=True)
-        sys.exit(1 if error.errno in _DISK_FULL else BadInput.exit_code)
+        sys.exit(1 if error.errno in DISK_FULL else BadInput.exit_code)
     sys.exit(0)

@@ -1,9 +1,11 @@
 """Files that are either whole or absent, and their hashes."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 import tokenize
 import zipfile
@@ -25,21 +27,63 @@ UNREADABLE = (
 def whole(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
 
-    A block that fails leaves an older `path` as it was and removes the temporary file.
+    A block that fails leaves an older `path` as it was and removes the temporary file. Raises OSError naming `path`
+    where the disk is full or only reads, whatever the writing library makes of that.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    with _naming(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            try:
+                yield temporary
+            except OSError as error:
+                if error.errno is None and _SHORT.search(str(error)):
+                    raise _reason(temporary) from error
+                raise
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHORT = re.compile(r"^\d+ requested and \d+ written$")  # numpy's whole word for it
+_RUST = re.compile(r"\(os error (\d+)\)$")  # safetensors'
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Gives an error of a full or read-only disk the system's number and the final path, unless it has another's."""
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if not isinstance(error, OSError) and (found := _RUST.search(str(error))):
+            number = int(found[1])
+        own = getattr(error, "filename", None)
+        if number not in (*DISK_FULL, errno.EROFS) or (own and not Path(own).name.startswith(f".{path.name}.")):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _reason(path: Path) -> OSError:
+    """Why not all of a file could be written, where only that is known: the next write says it.
+
+    Where that one succeeds, space has become free meanwhile.
+    """
+    try:
+        with open(path, "ab") as file:
+            file.write(bytes(2**20))
+            file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        return error
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _umask() -> int:

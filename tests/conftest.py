@@ -1,12 +1,14 @@
 """What tests may need beyond the lock file, and when its absence is a failure.
 
-A test marked `data`, `chromium`, `tex` or `slurm` skips with a reason where that is absent. The
+A test marked `data`, `chromium`, `tex`, `slurm` or `mount` skips with a reason where that is absent. The
 environment variable LATTICEBENCH_REQUIRE (comma-separated) turns such a skip into a failure: CI sets
 it to what it installed, so that a broken installation cannot look like a passing suite.
 """
 
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -15,6 +17,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("LATTICEBENCH_DATA", ROOT.parent / "shared" / "data"))
 REQUIRED = {word for word in os.environ.get("LATTICEBENCH_REQUIRE", "").replace(" ", "").split(",") if word}
+
+
+def _mounts() -> bool:
+    """Whether this process may mount a tmpfs; a container's root often may not."""
+    if os.geteuid() or shutil.which("mount") is None or shutil.which("umount") is None:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False).returncode:
+            return False
+        subprocess.run(["umount", "--lazy", folder], check=True)
+    return True
+
+
 NEEDS = {
     "data": (DATA.is_dir(), "photographs for trying the suite: set LATTICEBENCH_DATA to their folder"),
     "chromium": (
@@ -23,6 +38,7 @@ NEEDS = {
     ),
     "tex": (shutil.which("pdflatex") is not None, "pdflatex with the package booktabs"),
     "slurm": (shutil.which("slurmctld") is not None and os.geteuid() == 0, "slurmctld and slurmd, run as root"),
+    "mount": (_mounts(), "root, and a system that lets it mount a tmpfs"),
 }
 
 

@@ -26,7 +26,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     [
         "SIGKILL of a job",
         "SIGKILL of the scheduler",
-        "full disk",
+        pytest.param("full disk", marks=pytest.mark.mount),
         "damaged prepared pixels",
         "damaged weights",
         "damaged record",
