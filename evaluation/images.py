@@ -33,6 +33,8 @@ _IMAGES = _LOSSLESS | {
     ".tif",
     ".tiff",
 }
+_MOST_PIXELS = 2**26
+"""Of a PNG, as in a token file: decoded it takes up to 14 bytes a pixel for a moment, together less than 1 GB."""
 _MODES = {"RGB", "L", "P", "1"}
 
 
@@ -181,6 +183,11 @@ def _open(file: Path) -> Any:
         raise BadInput(f"{file} cannot be read as an image: {error}") from error
     if image.format != "PNG":
         raise BadInput(f"{file} is named .png but holds {image.format}, which may be lossy")
+    if image.width * image.height > _MOST_PIXELS:
+        raise BadInput(
+            f"{file} has {image.width} x {image.height} px; at most {_MOST_PIXELS} are judged in one image: cut it into "
+            "parts, or give the images as an .npy array"
+        )
     if image.mode not in _MODES or "transparency" in image.info or _sixteen_bit(file):
         raise BadInput(
             f"{file}: mode {image.mode}{', 16 bits' if _sixteen_bit(file) else ''}"

@@ -17,7 +17,8 @@ from latticebench.files import UNREADABLE
 
 _BATCH = 256
 _MOST_CLASSES = 2**20
-_MOST_ROWS = 2**31
+_LEAST_BYTES, _FEW_ROWS = 64, 2**16
+"""What an image takes at least, the smallest PNG 67 bytes; rows that any file may have, were its images all one."""
 
 
 class Parquet:
@@ -114,13 +115,19 @@ def _labels(file: Path) -> list[int | None]:
     names = parquet.schema_arrow.names
     if "image" not in names:
         raise BadInput(f"{file}: no column `image`; there are {', '.join(names)}")
-    if parquet.metadata.num_rows > _MOST_ROWS:
-        raise BadInput(f"{file} says that it has {parquet.metadata.num_rows} rows; a file may have {_MOST_ROWS}")
+    rows, most = parquet.metadata.num_rows, max(_FEW_ROWS, file.stat().st_size // _LEAST_BYTES)
+    if rows > most:
+        raise BadInput(
+            f"{file} says that it has {rows} rows, and its {file.stat().st_size} bytes hold no more than {most} images; "
+            "write it again without the rows that have none"
+        )
     if "label" not in names:
-        return [None] * parquet.metadata.num_rows
+        return [None] * rows
+    # Before it is read: a column of one long text, once for each row, may take any amount of memory.
+    kind = parquet.schema_arrow.field("label").type
+    if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_null(kind)):
+        raise BadInput(f"{file}: the column `label` holds {kind}; whole numbers are needed")
     column = parquet.read(columns=["label"]).column(0)
-    if not (pyarrow.types.is_integer(column.type) or pyarrow.types.is_null(column.type)):
-        raise BadInput(f"{file}: the column `label` holds {column.type}; whole numbers are needed")
     return column.to_pylist()
 
 
@@ -165,12 +172,14 @@ def _names_from_table(root: Path) -> tuple[str, ...] | None:
     path = next((p for p in (root / "classes.tsv", root.parent / "classes.tsv") if p.is_file()), None)
     if path is None:
         return None
-    header, *lines = [line.split("\t") for line in path.read_text().splitlines() if line]
-    column = "wnid" if "wnid" in header else "name"
     try:
+        header, *lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line]
+        column = "wnid" if "wnid" in header else "name"
         rows = sorted((int(line[header.index("label")]), line[header.index(column)]) for line in lines)
-    except (ValueError, IndexError) as error:
-        raise BadInput(f"{path}: columns `label` and `wnid` or `name` expected, tab-separated") from error
+    except (ValueError, IndexError, OSError) as error:
+        raise BadInput(
+            f"{path}: columns `label` and `wnid` or `name` expected, tab-separated, in UTF-8; correct it or remove it"
+        ) from error
     if [label for label, _ in rows] != list(range(len(rows))):
         raise BadInput(f"{path}: labels must be 0, 1, 2, … without gaps")
     return tuple(name for _, name in rows)

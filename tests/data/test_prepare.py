@@ -198,6 +198,15 @@ def test_parquet_splits_by_file_name_and_keeps_rows_and_labels_together(tmp_path
         assert np.array_equal(stored, np.asarray(picture(seed))[:, 2:22])
 
 
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"label\tname\n0\tM\xfcnchen\n", b"label\n0\n"])
+def test_a_class_table_that_is_none_is_named(tmp_path, content):
+    write_parquet(tmp_path / "d/train.parquet", [0, 1], [0, 0])
+    write_parquet(tmp_path / "d/val.parquet", [2], [0])
+    (tmp_path / "d/classes.tsv").write_bytes(content)
+    with pytest.raises(BadInput, match=r"classes\.tsv: columns `label` and .* correct it or remove it"):
+        prepare.prepare(config(tmp_path, source="parquet", path="d", size=20), tmp_path / "o")
+
+
 def test_parquet_without_labels_or_with_missing_ones(tmp_path):
     write_parquet(tmp_path / "d/train.parquet", [0, 1], [0, 1])
     write_parquet(tmp_path / "d/test.parquet", [2, 3], [-1, -1])

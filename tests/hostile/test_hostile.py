@@ -6,17 +6,21 @@ import struct
 import subprocess
 import sys
 import types
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from evaluation import arrays, images
 from latticebench import configuration, tokenizers
 from latticebench.data import pictures, prepared
+from latticebench.data.parquet import Parquet
 from latticebench.errors import BadInput
 from latticebench.weights import reading, registry
 from tests.hostile import fuzz
@@ -167,6 +171,27 @@ def test_pictures_of_a_declared_size(tmp_path: Path) -> None:
     refused(lambda: images.load(tmp_path), "cannot be read as an image")
     with pytest.raises(pictures.Unusable, match="DecompressionBomb"):
         pictures.prepare(lambda: Image.open(tmp_path / "a.png"), 32, "lanczos", False)
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**13, 2**13 + 1), (13_000, 13_000)])
+def test_pictures_that_are_too_large_to_decode(tmp_path: Path, width: int, height: int) -> None:
+    (tmp_path / "a.png").write_bytes(png(width, height))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of a decompression bomb
+        refused(lambda: images.load(tmp_path), f"{width} x {height} px; at most 67108864")
+
+
+def test_rows_that_the_bytes_of_a_table_cannot_hold(tmp_path: Path) -> None:
+    count = 2_000_000
+    table = pyarrow.table({"image": pyarrow.nulls(count, pyarrow.struct({"bytes": pyarrow.binary()}))})
+    pq.write_table(table, tmp_path / "train.parquet")
+    refused(lambda: Parquet(str(tmp_path), 0.5, 0), "says that it has 2000000 rows")
+
+
+def test_a_text_as_label_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pyarrow.table({"image": [b"a", b"b"], "label": ["long", "long"]}), tmp_path / "train.parquet")
+    monkeypatch.setattr(pq.ParquetFile, "read", None)
+    refused(lambda: Parquet(str(tmp_path), 0.5, 0), "the column `label` holds string")
 
 
 def too_much(folder: Path) -> object:
