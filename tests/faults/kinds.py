@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -159,16 +160,48 @@ def out_of_memory(work: Workspace, name: str, draw: random.Random) -> Hit:
     return Hit(run.folder, shown if code else "", ("out of memory|MemoryError|Cannot allocate|can't allocate",))
 
 
+FULL = "disk is full|No space left"
+_FAILED = re.compile(r"> (\S+\.log) 2>&1' (?:died with <Signals\.(?P<signal>\w+)|returned non-zero exit status)")
+
+
+def full_disk_told(folder: Path, message: str) -> tuple[str, ...]:
+    """Patterns by which a run that ended with an error told of a full disk.
+
+    message: the scheduler's words, with logs named as seen from `folder`. Raises AssertionError for a failed job that
+    does not tell. Two kinds cannot: a job that wrote into a memory map is ended by SIGBUS, and one whose log is empty,
+    without the line that every job begins with, had no room for a word.
+    """
+    told = set()
+    for failed in _FAILED.finditer(message):
+        log = folder / failed[1]
+        text = log.read_text(errors="replace") if log.is_file() else ""
+        if re.search(FULL, text) or re.search(f"{re.escape(failed[1])}: No space left", message):
+            told.add(FULL)
+        elif failed["signal"] == signal.SIGBUS.name:
+            told.add(signal.SIGBUS.name)
+        elif not log.is_file() or text.strip():
+            raise AssertionError(f"a job failed on a full disk and does not say so; {failed[1]}: …{text[-1500:]}")
+        else:
+            told.add(re.escape(failed[1]))
+    if not told and not re.search(FULL, message):
+        raise AssertionError(f"a run failed on a full disk and does not say so: …{message[-1500:]}")
+    return tuple(sorted(told)) or (FULL,)
+
+
 def full_disk(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The results lie on a tmpfs with room for a part of them."""
     needed = sum(path.stat().st_size for path in (work.base / "unbroken/results").rglob("*") if path.is_file()) / 2**20
     folder = work.base / name / "results"
-    with small_disk(folder, max(0.1, needed * (0.1 + 0.7 * draw.random()))):
-        run = work.run(name)
-        code = run.wait()
-        text = run.text()
-    shown = "no space left on the tmpfs" if code and ("disk is full" in text or "No space left" in text) else ""
-    return Hit(run.folder, shown, ("disk is full|No space left",), lambda: unmount(folder))
+    try:
+        with small_disk(folder, max(0.1, needed * (0.1 + 0.7 * draw.random()))):
+            run = work.run(name)
+            code = run.wait()
+            said = full_disk_told(run.folder, run.log.read_text(errors="replace")) if code else ()
+    except BaseException:
+        unmount(folder)
+        raise
+    shown = f"no space left on the tmpfs: {', '.join(said)}" if code else ""
+    return Hit(run.folder, shown, said, lambda: unmount(folder))
 
 
 def read_only(work: Workspace, name: str, draw: random.Random) -> Hit:
