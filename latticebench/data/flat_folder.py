@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from latticebench.data.sources import Item, Opener, existing, held_out, image_files, split_folders
+from latticebench.data.sources import Item, Opener, existing, held_out, image_files, key_of, split_folders
 from latticebench.errors import BadInput, Missing
 
 
@@ -37,7 +37,7 @@ class FlatFolder:
         files = image_files(folder)
         if not files:
             raise Missing(f"data.path: {folder} holds no images; put your images there or correct the path")
-        return [Item(path.relative_to(self.root).as_posix(), path) for path in files]
+        return [Item(key_of(path, self.root), path) for path in files]
 
     def items(self, split: str) -> list[Item]:
         """Items in the order of their relative paths."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from latticebench.data.flat_folder import FlatFolder
-from latticebench.data.sources import Item, image_files
+from latticebench.data.sources import Item, image_files, key_of
 from latticebench.errors import BadInput, Missing
 
 
@@ -29,7 +29,7 @@ class ImageFolder(FlatFolder):
         items = []
         for class_folder in folders:
             for path in image_files(class_folder):
-                item = Item(path.relative_to(self.root).as_posix(), path)
+                item = Item(key_of(path, self.root), path)
                 self._class_of[item.key] = class_folder.name
                 items.append(item)
         if not items:

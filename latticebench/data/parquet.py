@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from latticebench.data.sources import EVAL_NAMES, TRAIN_NAMES, Item, Opener, existing, held_out, open_bytes
+from latticebench.data.sources import EVAL_NAMES, TRAIN_NAMES, Item, Opener, existing, held_out, key_of, open_bytes
 from latticebench.errors import BadInput, Missing
 from latticebench.files import UNREADABLE
 
@@ -50,7 +50,7 @@ class Parquet:
                 labels = _labels(file)
             if any(label is None or label < 0 for label in labels):
                 self.labelled = False
-            key = file.relative_to(self.root).as_posix()
+            key = key_of(file, self.root)
             result += [Item(f"{key}:{row}", (file, row), label) for row, label in enumerate(labels)]
         return result
 

@@ -116,6 +116,19 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
+def key_of(file: Path, root: Path) -> str:
+    """The key of an image file: its path below the root. Raises BadInput where that is no text."""
+    key = file.relative_to(root).as_posix()
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"data.path: {os.fsencode(key)!r} below {root} has a name that is not UTF-8, which manifests cannot hold; "
+            "rename it or move it elsewhere"
+        ) from error
+    return key
+
+
 def split_folders(root: Path) -> dict[str, Path]:
     """The folders of the train and eval splits, as far as they exist under their usual names."""
     found: dict[str, Path] = {}

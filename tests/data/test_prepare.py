@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,19 @@ def test_flat_folder_is_split_by_the_hash_of_names(tmp_path):
     after = prepared.load(tmp_path / "b")
     assert set(before.eval.names) <= set(after.eval.names), "another image moved one between splits"
     assert before.train.sha256 != after.train.sha256 or before.eval.sha256 != after.eval.sha256
+
+
+@pytest.mark.parametrize(("source", "name"), [("flat-folder", b"\xfc.png"), ("image-folder", b"m\xfcnchen/a.png")])
+def test_a_file_name_that_is_no_text_is_named(tmp_path, source, name):
+    fill(tmp_path / "d", ["b/a.png", "b/c.png"])
+    odd = tmp_path / "d" / os.fsdecode(name)
+    try:
+        odd.parent.mkdir(exist_ok=True)
+        odd.write_bytes((tmp_path / "d/b/a.png").read_bytes())
+    except OSError:
+        pytest.skip("a file system whose names are UTF-8")
+    with pytest.raises(BadInput, match=r"data\.path: b'.*\\xfc.*' below .*/d has a name that is not UTF-8.*rename"):
+        prepare.prepare(config(tmp_path, source=source, path="d", size=16), tmp_path / "o")
 
 
 def test_everything_can_be_evaluation(tmp_path):
