@@ -65,7 +65,7 @@ def status(root: Path, lines: int = 3, now: float | None = None) -> Status:
     """Looks at the results folder `root`, keeping the last `lines` of logs. Raises Missing where no run was started."""
     now = time.time() if now is None else now
     made = joblist.read(root)
-    owner = _owner(root / ".lock", now)
+    owner = locks.living(root / ".lock", now)
     reports = [_report(root, job, made.began, owner is not None, lines, now) for job in made.jobs]
     ended = collections.defaultdict(list)
     for report in reports:
@@ -84,12 +84,6 @@ def status(root: Path, lines: int = 3, now: float | None = None) -> Status:
             unknown.add(report.job.rule)
         work += left or 0.0
     return Status(made.began, owner, reports, work, tuple(sorted(unknown)))
-
-
-def _owner(lock: Path, now: float) -> locks.Owner | None:
-    """Who holds the run's lock and has given a sign of life lately."""
-    owner = locks.read(lock)
-    return owner if owner is not None and now - lock.stat().st_mtime < locks.SILENCE else None
 
 
 def _report(root: Path, job: Job, began: float, alive: bool, lines: int, now: float) -> Report:

@@ -39,15 +39,19 @@ WORTH_A_WORD = 60.0
 """Seconds by which clocks of two machines that share a disk may differ without a warning."""
 
 
-def sweep(root: str | Path) -> list[str]:
+def sweep(root: str | Path, act: bool = True) -> list[str]:
     """Sets aside what is damaged below a results folder. Returns a line for each such file, none where all is well.
 
     Does nothing while another run holds the folder. A file that cannot be read counts as damaged; what cannot be
     repaired gets a line, and the rest is repaired.
+
+    act: without it nothing below the folder changes, and the lines say what would be set aside.
     """
     root = Path(root)
     if not root.is_dir():
         return []
+    if not act:
+        return [] if locks.living(root / ".lock") else _look(root)
     try:
         lock = locks.hold(root / ".lock", str(root))
     except (BadInput, OSError) as error:  # in use, or on a disk that only reads: the run itself says so
@@ -55,6 +59,17 @@ def sweep(root: str | Path) -> list[str]:
         return []
     with lock:
         return _sweep(root)
+
+
+def _look(root: Path) -> list[str]:
+    seen, lines, due = _seen(root), [], set()
+    for manifest in _manifests(root):
+        if manifest in due:  # it goes with what it was made from
+            continue
+        if bad := list(_bad(root, manifest, seen, {})):
+            lines += [f"{path} {reason}; a run sets it aside and makes it again" for path, reason in bad]
+            due |= {*_later(root, manifest)}
+    return lines
 
 
 def _sweep(root: Path) -> list[str]:

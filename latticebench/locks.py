@@ -191,6 +191,18 @@ def read(path: str | Path) -> Owner | None:
         return None
 
 
+def living(path: str | Path, now: float | None = None) -> Owner | None:
+    """Who holds a lock and has given a sign of life within SILENCE seconds, by the file's time; touches nothing.
+
+    Good for telling; only `hold` decides. now: seconds since the epoch, the present if None.
+    """
+    owner = read(path)
+    with contextlib.suppress(FileNotFoundError):
+        if owner is not None and (time.time() if now is None else now) - Path(path).stat().st_mtime < SILENCE:
+            return owner
+    return None
+
+
 def me() -> Owner:
     """This process as an owner."""
     try:

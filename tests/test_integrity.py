@@ -199,6 +199,37 @@ def test_a_folder_in_use_or_absent_is_left_alone(root: Path) -> None:
     assert integrity.sweep(root / "nowhere") == [] and not (root / "nowhere").exists()
 
 
+def everything(root: Path) -> dict[str, tuple[int, ...]]:
+    """Every file and folder with what would change if it were touched."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.stat().st_ctime_ns, path.stat().st_ino, path.stat().st_size)
+        for path in [root, *root.rglob("*")]
+    }
+
+
+def test_a_look_names_what_a_sweep_would_set_aside_and_changes_nothing(root: Path) -> None:
+    (root / "data/abc/train.npy").write_text("changed")
+    (root / "pictures/x/seed0.npz").write_text("changed")  # what is made from the data is due with it
+    old = root / "data/abc/.train.npy.abcdefgh.npy"
+    old.write_text("half")
+    for path in (old, root / "records/x/made-0.json"):
+        os.utime(path, (time.time() + (1e7 if path is not old else -1e7),) * 2)
+    (root / ".lock").unlink()
+    before = everything(root)
+    (line,) = integrity.sweep(root, act=False)
+    assert "train.npy has changed since it was made; a run sets it aside" in line
+    assert everything(root) == before
+    assert any("train.npy has changed" in line for line in integrity.sweep(root))
+    assert integrity.sweep(root, act=False) == []
+
+
+def test_a_look_at_a_folder_in_use_says_nothing(root: Path) -> None:
+    (root / "pictures/x/seed0.npz").unlink()
+    with locks.hold(root / ".lock", "the folder"):
+        assert integrity.sweep(root, act=False) == []
+    assert len(integrity.sweep(root, act=False)) == 1
+
+
 def test_a_manifest_cannot_reach_outside(root: Path) -> None:
     outside = root.parent / "precious.txt"
     outside.write_text("mine")

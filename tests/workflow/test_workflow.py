@@ -9,6 +9,7 @@ import yaml
 
 from latticebench import configuration, locks
 from latticebench.errors import BadInput
+from latticebench.files import write_json
 from tests.workflow.runs import SMOKE, snakemake
 
 
@@ -59,6 +60,18 @@ def test_a_bad_configuration_stops_before_any_job(tmp_path: Path) -> None:
     assert result.returncode != 0
     assert "unknown quantizer 'nope'" in result.stdout
     assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_names_damage_and_leaves_it(tmp_path: Path) -> None:
+    folder = tmp_path / "results/smoke/data/abc"
+    folder.mkdir(parents=True)
+    (folder / "train.npy").write_text("changed")
+    write_json(folder / "manifest.json", {"splits": {"train": {"files": {"train.npy": "0" * 64}}}})
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")}
+    result = snakemake(tmp_path, SMOKE, "--dry-run")
+    assert result.returncode == 0, result.stdout
+    assert "train.npy has changed since it was made; a run sets it aside" in result.stdout
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")} == before
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_names_the_first(tmp_path: Path) -> None:

@@ -35,9 +35,10 @@ if workflow.is_main_process:
     os.environ[configuration.CHECKED] = configuration.fingerprint(CONFIG_FILE)
 
 ROOT = f"results/{CONFIG.name}"
-# Before Snakemake looks at what is there: damaged files are set aside, so that it makes them again.
+# Before Snakemake looks at what is there: damaged files are set aside, so that it makes them again. A dry run only
+# names them. `--summary` and its like are not told from a run here: Snakemake decides about them after this.
 if workflow.is_main_process:
-    for line in integrity.sweep(ROOT):
+    for line in integrity.sweep(ROOT, act=not workflow.output_settings.dryrun):
         print(f"warning: {line}", file=sys.stderr)
 DATA = f"{ROOT}/data/{CONFIG.data_hash}"  # the top level's; subjects of suites may have others
 JOBS = CONFIG.values["jobs"]
