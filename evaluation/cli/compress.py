@@ -15,14 +15,14 @@ import click
 @click.option("--force", is_flag=True, help="Overwrite OUT.tok.")
 def command(source: Path, target: Path, tokenizer: Path, prior: Path | None, force: bool) -> None:
     """Write the tokens of an image of any size as a file that tokenizer and prior turn back into a picture."""
-    from evaluation.compression import files, priors
-    from evaluation.compression.codec import TokenCodec
+    from evaluation.cli import strangers
+    from evaluation.compression import files
     from evaluation.compression.pictures import PictureCoder
 
     files.check_target(target, force)
     image = files.read_image(source)
     coder = PictureCoder(tokenizer)
-    codec = TokenCodec(coder.layout, priors.load(prior) if prior else None)
+    codec = strangers.codec(coder.layout, prior)
     (data,) = codec.write(coder.encode([image]))
     files.write_bytes(target, data)
     height, width = image.shape[:2]

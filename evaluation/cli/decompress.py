@@ -13,12 +13,12 @@ import click
 @click.option("--force", is_flag=True, help="Overwrite OUT.png.")
 def command(source: Path, target: Path, tokenizer: Path, prior: Path | None, force: bool) -> None:
     """Decode a token file into a PNG, or say why it cannot be decoded."""
-    from evaluation.compression import files, layout, priors
-    from evaluation.compression.codec import TokenCodec
+    from evaluation.cli import strangers
+    from evaluation.compression import files, layout
     from evaluation.compression.pictures import PictureCoder
 
     files.check_target(target, force)
-    codec = TokenCodec(layout.of_folder(tokenizer), priors.load(prior) if prior else None)
+    codec = strangers.codec(layout.of_folder(tokenizer), prior)
     coded = codec.read([files.read_bytes(source)], [str(source)])
     # The tokens are checked before torch and the tokenizer are loaded.
     (image,) = PictureCoder(tokenizer).decode(coded)

@@ -220,6 +220,29 @@ def _tokens() -> Target:
     return Target(files, lambda folder: tokens.load(folder), tuple(files))
 
 
+def _prior(kind: str) -> Target:
+    from evaluation.cli import strangers
+    from evaluation.compression import network, priors
+    from evaluation.compression.codec import Coded
+    from evaluation.compression.layout import Layout
+    from latticebench.generators.raster import RasterParameters, RasterTransformer
+
+    layout, codes = Layout("5a" * 32, 20, 16, ((2, 2),)), np.arange(20).repeat(3)
+    made: priors.FilePrior = priors.fit_static(codes, 20, layout.tokenizer)
+    if kind == "network":
+        parameters = RasterParameters((20,), (2, 2), width=8, layers=1, heads=2)
+        made = network.export(RasterTransformer(parameters, tokenizer=layout.tokenizer), 20)
+    with tempfile.TemporaryDirectory() as folder:
+        priors.save(made, Path(folder, "p"))
+        data = Path(folder, "p").read_bytes()
+
+    def read(folder: Path) -> object:
+        codec = strangers.codec(layout, folder / "p")
+        return codec.read(codec.write([Coded(np.arange(4, dtype=np.int64).reshape(1, 4), 16, 16)]))
+
+    return Target({"p": data}, read, ("p",))
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "configuration": _configuration,
     "registry": _registry,
@@ -237,8 +260,10 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "judged npy": functools.partial(_judged, "a.npy"),
     "judged npz": functools.partial(_judged, "a.npz"),
     "parquet": _parquet,
+    "prior, static": functools.partial(_prior, "static"),
+    "prior, network": functools.partial(_prior, "network"),
 }
-"""Bitstreams and priors have a fuzzer of their own: evaluation/compression/fuzz.py."""
+"""Bitstreams have a fuzzer of their own: evaluation/compression/fuzz.py."""
 
 
 def mutations(valid: bytes) -> st.SearchStrategy[bytes]:
