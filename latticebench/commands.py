@@ -12,12 +12,11 @@ from typing import NoReturn
 
 import click
 
-from latticebench import locks
+from latticebench import locks, shortage
 from latticebench.errors import BadInput, LatticebenchError
 from latticebench.files import DISK_FULL
 
 _WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS)
-_OUT_OF_MEMORY_CURE = "smaller batches, fewer jobs at once or a larger machine, then run again: finished work is kept"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SCHEDULER = "LATTICEBENCH_SCHEDULER"
 """Environment variable with the process id of the scheduler that a job must not outlive."""
@@ -36,12 +35,6 @@ def end_with_scheduler() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.environ[SCHEDULER] != str(os.getppid()):  # it died before the kernel was asked
         sys.exit(1)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether it is Python's, numpy's or torch's word for no memory left."""
-    words = str(error)
-    return isinstance(error, MemoryError) or "can't allocate memory" in words or "out of memory" in words
 
 
 def explain(error: OSError) -> str | None:
@@ -71,12 +64,15 @@ def run(command: click.Command, args: Sequence[str] | None = None, prog_name: st
     except LatticebenchError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not shortage.of_memory(error):
             raise
-        click.echo(f"error: out of memory ({_OUT_OF_MEMORY_CURE}): {error}", err=True)
+        click.echo(shortage.line(error), err=True)
         sys.exit(1)
     except OSError as error:
+        if shortage.of_memory(error):
+            click.echo(shortage.line(error), err=True)
+            sys.exit(1)
         text = explain(error)
         if text is None:
             raise

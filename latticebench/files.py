@@ -17,10 +17,14 @@ from typing import Any
 import yaml
 
 UNREADABLE = (
-    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError, NotImplementedError),
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, NotImplementedError),
     *(OSError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, RecursionError),
 )
-"""What numpy, zipfile and json raise on damaged .npy, .npz and .json files."""
+"""What numpy, zipfile and json raise on damaged .npy, .npz and .json files.
+
+Not MemoryError: where memory is short a whole file would be called damaged. What a stranger's file asks for is bounded
+before it is read.
+"""
 
 
 @contextlib.contextmanager

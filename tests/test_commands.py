@@ -50,6 +50,22 @@ def test_a_path_that_cannot_be_used_is_named(number, capsys):
     assert message.startswith(f"error: config/mine.yaml/manifest.json: {os.strerror(number)}")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        ImportError("lib.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_memory_left_is_one_line_whoever_says_it(error, capsys):
+    code, message = outcome(error, capsys)
+    assert code == 1 and message.count("\n") == 1
+    assert message.startswith("error: out of memory (") and str(error) in message
+
+
 def test_only_python_files_are_imported(tmp_path):
     (tmp_path / "mine.txt").write_text("name = 1")
     with pytest.raises(BadInput, match=r"mine.txt is no Python file: .*`module:`"):

@@ -18,6 +18,8 @@ UNTESTED: Verdict = "not tested at this scale"
 
 MARGIN_DB = 0.25
 """Fidelity counts as reached when the PSNR is less than this below."""
+SIGNIFICANT = 0.05
+"""An exact test's probability has to lie below this."""
 FULL_USE = 0.95
 """Share of a uniform source's usage from which a codebook counts as fully used."""
 TOKENS_A_CODE = 10
@@ -319,7 +321,11 @@ def stable_training(results: Results) -> Finding:
     sources = tuple(source for source, _ in (*plain, *helped))
     if guarded:
         return Finding("does not hold", text, sources)
-    return Finding("holds" if bare else "undecided", text, sources)
+    # Fisher's exact test, one-sided: how probable it is that as many divergences all fall on trainings without.
+    chance = math.comb(len(plain), bare) / math.comb(len(plain) + len(helped), bare)
+    if bare:
+        text += f" By chance with probability {chance:.2g} (Fisher's exact test; below {SIGNIFICANT} is needed)."
+    return Finding("holds" if chance < SIGNIFICANT else "undecided", text, sources)
 
 
 def _diverged(results: Results, entry: Entry, source: Source) -> bool:

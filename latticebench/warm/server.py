@@ -1,8 +1,8 @@
 """`python -m latticebench.warm.server FD FOLDER`: forks a job for every client of the listening socket FD.
 
 One thread, and nothing that starts one or touches a GPU before the fork: a forked child then is as good as a
-new process. It has imported other people's packages only; the suite's own code is imported by each job, so
-that a job runs the code it finds when it starts, and its record hashes that code.
+new process. But for what starts jobs it has imported other people's packages only; the suite's own code is imported by
+each job, so that a job runs the code it finds when it starts, and its record hashes that code.
 """
 
 import atexit
@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
+from latticebench import shortage
 from latticebench.warm.client import ACCEPTED, LENGTH, STATUS
 
 PRELOADED = (
@@ -98,8 +99,10 @@ class Job(NamedTuple):
             code = 0
         except SystemExit as end:
             code = _exit_code(end.code)
-        except BaseException:
+        except BaseException as error:
             traceback.print_exc()
+            if shortage.of_memory(error):  # in an import, before the job's own handlers
+                print(shortage.line(error), file=sys.stderr)
         threading._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()

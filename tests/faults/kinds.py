@@ -157,7 +157,9 @@ def out_of_memory(work: Workspace, name: str, draw: random.Random) -> Hit:
         except (psutil.NoSuchProcess, ProcessLookupError, IndexError):
             continue
     code = run.wait()
-    return Hit(run.folder, shown if code else "", ("out of memory|MemoryError|Cannot allocate|can't allocate",))
+    # The loader's words where a job that is not forked from the warm process cannot bring its libraries.
+    said = "out of memory|MemoryError|Cannot allocate|can't allocate|failed to map segment"
+    return Hit(run.folder, shown if code else "", (said,))
 
 
 FULL = "disk is full|No space left"

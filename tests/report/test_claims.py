@@ -167,7 +167,9 @@ CASES = {
         run(generators=[model("full", distance=(8.7, 0.2))]),
     ),
     "stable-training": (
-        run(generators=[model("plain", notes=BROKEN), model("safe", **SAFE)]),
+        run(
+            generators=[*(model(f"p{i}", notes=BROKEN) for i in range(4)), *(model(f"s{i}", **SAFE) for i in range(4))]
+        ),
         run(generators=[model("plain"), model("safe", notes=BROKEN, **SAFE)]),
         run(generators=[model("plain"), model("safe", **SAFE)]),
         run(generators=[model("safe", **SAFE)]),
@@ -229,6 +231,16 @@ def test_suites_that_disagree_leave_a_claim_undecided():
     findings = [KEYS["simvq-over-vq"].check(each) for each in (better, worse)]
     both = claims.Verdicts(KEYS["simvq-over-vq"], tuple(zip(("one", "two"), findings, strict=True)))
     assert both.verdict == "undecided" and len(both.records) == 2
+
+
+def test_few_divergences_decide_nothing():
+    arms = [
+        *(model(f"p{i}", notes=BROKEN if i < 2 else ()) for i in range(6)),
+        *(model(f"s{i}", **SAFE) for i in range(12)),
+    ]
+    finding = claims.stable_training(run(generators=arms))
+    assert finding.verdict == "undecided"
+    assert "2 of 6" in finding.text and "0 of 12" in finding.text and "probability 0.098" in finding.text
 
 
 def test_a_recall_without_an_interval_decides_nothing_and_is_named():

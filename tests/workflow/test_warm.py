@@ -88,6 +88,12 @@ def test_it_ends_as_a_plain_job_does(words: list[str], environment: dict[str, st
     assert mine.stderr.splitlines()[-1:] == plain.stderr.splitlines()[-1:]
 
 
+def test_no_memory_for_a_library_is_told_as_that(environment: dict[str, str]) -> None:
+    mine = run(warm.command(JOB, "raise", "lib.so: failed to map segment from shared object"), environment)
+    assert mine.returncode == 1 and "Traceback" in mine.stderr
+    assert mine.stderr.splitlines()[-1].startswith("error: out of memory (")
+
+
 def test_it_sees_what_a_plain_job_sees(environment: dict[str, str]) -> None:
     environment |= {"WORDS": "with spaces\nand ü", "EMPTY": ""}
     words = ["state", "ä", "", "a b"]
