@@ -18,7 +18,7 @@ from latticebench.configuration import Configuration
 from latticebench.errors import BadInput, Missing
 from latticebench.files import write_json
 
-FIGURES = ("rate_distortion", "smallest_distance", "stability", "samples", "frontier")
+FIGURES = ("rate_distortion", "smallest_distance", "stability", "samples", "frontier", "over_training")
 """How their names end: a suite's begin with its own, and those of coded files with `coded`."""
 GEOMETRY = "geometry"
 ORIGIN = "origin.json"
