@@ -15,7 +15,7 @@ import click
 @click.option("--force", is_flag=True, help="Overwrite OUT.tok.")
 def command(source: Path, target: Path, tokenizer: Path, prior: Path | None, force: bool) -> None:
     """Write the tokens of an image of any size as a file that tokenizer and prior turn back into a picture."""
-    from evaluation.cli import strangers
+    from evaluation import strangers
     from evaluation.compression import files
     from evaluation.compression.pictures import PictureCoder
 

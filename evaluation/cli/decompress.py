@@ -13,7 +13,7 @@ import click
 @click.option("--force", is_flag=True, help="Overwrite OUT.png.")
 def command(source: Path, target: Path, tokenizer: Path, prior: Path | None, force: bool) -> None:
     """Decode a token file into a PNG, or say why it cannot be decoded."""
-    from evaluation.cli import strangers
+    from evaluation import strangers
     from evaluation.compression import files, layout
     from evaluation.compression.pictures import PictureCoder
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from evaluation.cli import strangers
+from evaluation import strangers
 from evaluation.compression import network, priors
 from evaluation.compression.codec import Coded
 from latticebench.errors import BadInput, Missing

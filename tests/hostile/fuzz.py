@@ -221,7 +221,7 @@ def _tokens() -> Target:
 
 
 def _prior(kind: str) -> Target:
-    from evaluation.cli import strangers
+    from evaluation import strangers
     from evaluation.compression import network, priors
     from evaluation.compression.codec import Coded
     from evaluation.compression.layout import Layout
