@@ -18,35 +18,55 @@ _DISTANCES = ("gfid", "fd_insuite_generation")
 """What is drawn over training, the papers' first."""
 
 
-class Settings(NamedTuple):
-    """How samples were drawn. top_k, top_p: None where they cut nothing off."""
+Knob = float | tuple[float, ...]
+"""A setting, or one for each scale."""
 
-    guidance: float
-    temperature: float
-    top_k: int | None
-    top_p: float | None
+
+class Settings(NamedTuple):
+    """How samples were drawn. top_k, top_p: None where they cut nothing off, at no scale."""
+
+    guidance: Knob
+    temperature: Knob
+    top_k: Knob | None
+    top_p: Knob | None
     images: int | None
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "Settings":
-        top_p = row.get("top_p")
+        guidance, temperature, top_k, top_p = (
+            tuple(value) if isinstance(value, list) else value
+            for value in (row.get(name, usual) for name, usual in _USUAL.items())
+        )
         return cls(
-            row.get("guidance", 1),
-            row.get("temperature", 1.0),
-            row.get("top_k") or None,
-            top_p if top_p is not None and 0 < top_p < 1 else None,
+            guidance,
+            temperature,
+            top_k if any(_each(top_k)) else None,
+            top_p if any(0 < one < 1 for one in _each(top_p)) else None,
             row.get("images"),
         )
 
     def text(self, shown: frozenset[str]) -> str:
         """The settings named in `shown`, short."""
-        parts = []
-        for name, symbol, off in (("guidance", "g", None), ("temperature", "τ", None), ("top_k", "k", "all"),
-                                  ("top_p", "p", "1")):  # fmt: skip
-            if name in shown:
-                value = getattr(self, name)
-                parts.append(f"{symbol} {off if value is None else format(value, 'g')}")
-        return ", ".join(parts)
+        off = {"top_k": "all", "top_p": "1"}
+        values = {name: off.get(name) if (one := getattr(self, name)) is None else told(one) for name in _SYMBOLS}
+        return ", ".join(f"{symbol} {values[name]}" for name, symbol in _SYMBOLS.items() if name in shown)
+
+    def cells(self) -> dict[str, Any]:
+        """The settings as a table has them."""
+        return {name: told(value) if isinstance(value, tuple) else value for name, value in self._asdict().items()}
+
+
+_USUAL = {"guidance": 1, "temperature": 1.0, "top_k": 0, "top_p": 0.0}
+_SYMBOLS = {"guidance": "g", "temperature": "τ", "top_k": "k", "top_p": "p"}
+
+
+def _each(value: Knob | None) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value or 0,)
+
+
+def told(value: Knob) -> str:
+    """A setting as text; of one for each scale the first and the last."""
+    return f"{value[0]:g} to {value[-1]:g}" if isinstance(value, tuple) else f"{value:g}"
 
 
 class Point(NamedTuple):
@@ -89,7 +109,7 @@ def table(results: Results) -> Table:
     )
     rows = []
     for number, point in enumerate(found, 1):
-        values = {"step": point.step, **point.settings._asdict(), **point.values}
+        values = {"step": point.step, **point.settings.cells(), **point.values}
         # The name alone would be the same for all of a generator's rows.
         rows.append(
             Row(f"{point.entry.name} · {number}", point.entry, point.entry.name, values, {},
@@ -127,7 +147,7 @@ def frontier(results: Results) -> tuple[Any, list[str]]:
     axes = figure.add_subplot()
     lines = []
     for entry in dict.fromkeys(point.entry.id for point in found):
-        own = sorted((p for p in found if p.entry.id == entry), key=lambda p: [(x is None, x or 0) for x in p.settings])
+        own = sorted((p for p in found if p.entry.id == entry), key=lambda p: [_each(knob) for knob in p.settings])
         style = look[own[0].entry.name]
         # A line says that one knob is turned; several at once are points.
         joined = style.line if len(shown & {"guidance", "temperature", "top_k", "top_p"}) == 1 else "none"

@@ -75,3 +75,11 @@ def test_without_snapshots_there_is_no_curve(finished):
         sweeps.over_training(results.load(*finished).views[0])
     bare = dataclasses.replace(results.load(*finished).views[0], generators=())
     assert not sweeps.table(bare).rows
+
+
+def test_a_setting_may_be_one_for_each_scale():
+    row = {"guidance": [1.0, 1.5, 2.0], "temperature": 1.0, "top_k": [0, 0, 0], "top_p": [0.0, 0.9, 1.0], "images": 8}
+    settings = sweeps.Settings.of(row)
+    assert settings.top_k is None and len({settings, sweeps.Settings.of(row)}) == 1
+    assert settings.text(frozenset({"guidance", "top_k", "top_p"})) == "g 1 to 2, k all, p 0 to 1"
+    assert settings.cells()["guidance"] == "1 to 2" and settings.cells()["temperature"] == 1.0
