@@ -24,7 +24,7 @@ def first_not_finite(task: Task, again: Callable[[], Losses]) -> str | None:
     with alone(), _watched(named, found):
         try:
             losses = again()
-        except Exception:
+        except (ValueError, RuntimeError, IndexError):
             # Layers after the one that is found may refuse their input.
             if not found:
                 raise

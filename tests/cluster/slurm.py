@@ -25,10 +25,12 @@ FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
 NODES = ("node1", "node2")
 GPUS = 2
 CPUS = 4
+CLUSTER = "latticebench"
 
 # What is not said here is SLURM's default. `config_overrides`: the nodes may have more CPUs than the machine.
 CONFIG = """\
-ClusterName=latticebench
+# Process {owner} of latticebench's tests wrote this and removes it.
+ClusterName={cluster}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser=root
@@ -64,10 +66,10 @@ PartitionName=main Nodes=node[1-2] Default=YES MaxTime=2-0 State=UP
 def running(folder: Path) -> Iterator[None]:
     """Starts munged, slurmctld and two slurmd with their files in `folder`; stops them and removes what was installed.
 
-    Raises RuntimeError where the machine has a SLURM already, or where the nodes do not come up.
+    What a killed run of these tests left behind is stopped and removed first. Raises RuntimeError where the machine
+    has a SLURM of its own, where another run's is up, or where the nodes do not come up.
     """
-    if any((ETC / name).exists() for name in FILES):
-        raise RuntimeError(f"{ETC} holds a SLURM configuration already: these tests will not touch it")
+    clear_leftovers(ETC)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _configure(folder)
@@ -83,12 +85,35 @@ def running(folder: Path) -> Iterator[None]:
             subprocess.run(["scancel", "--signal=KILL", "--user=root"], timeout=10, check=False)
             subprocess.run(["scancel", "--user=root"], timeout=10, check=False)
             _wait(lambda: not command("squeue", "--noheader"), 30)
-        for node in NODES:
-            _stop(folder / f"slurmd.{node}.pid")
-        _stop(folder / "slurmctld.pid")
-        _stop(MUNGE / "munged.pid")
-        for name in FILES:
-            (ETC / name).unlink(missing_ok=True)
+        _remove(ETC, folder)
+
+
+def clear_leftovers(etc: Path) -> None:
+    """Stops the daemons and removes the files of a run of these tests that was killed before it could.
+
+    Raises RuntimeError where the configuration below `etc` is someone else's, or that of a run that goes on.
+    """
+    found = [etc / name for name in FILES if (etc / name).exists()]
+    if not found:
+        return
+    text = (etc / "slurm.conf").read_text() if etc / "slurm.conf" in found else ""
+    ours = re.search(rf"^ClusterName={CLUSTER}$", text, re.MULTILINE)
+    folder = re.search(r"^StateSaveLocation=(.+)/state$", text, re.MULTILINE)
+    if not ours or not folder:
+        raise RuntimeError(f"{found[0]} is a SLURM configuration already: these tests will not touch it")
+    owner = re.match(r"# Process (\d+) ", text)
+    if owner and b"pytest" in _of_process(int(owner[1]), "cmdline"):
+        raise RuntimeError(f"{found[0]} is that of process {owner[1]}, another run of these tests: wait for its end")
+    _remove(etc, Path(folder[1]))
+
+
+def _remove(etc: Path, folder: Path) -> None:
+    for node in NODES:
+        _stop("slurmd", folder / f"slurmd.{node}.pid")
+    _stop("slurmctld", folder / "slurmctld.pid")
+    _stop("munged", MUNGE / "munged.pid")
+    for name in reversed(FILES):  # the one that says whose they are goes last
+        (etc / name).unlink(missing_ok=True)
 
 
 def command(*line: str) -> str:
@@ -110,7 +135,8 @@ def _configure(folder: Path) -> None:
             os.mknod(folder / f"{node}-gpu{index}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     (folder / "state").mkdir()
     first = _free_ports(len(NODES) + 1)
-    values = {"host": socket.gethostname().split(".")[0], "folder": folder, "cpus": CPUS, "gpus": GPUS}
+    values = {"owner": os.getpid(), "cluster": CLUSTER}
+    values |= {"host": socket.gethostname().split(".")[0], "folder": folder, "cpus": CPUS, "gpus": GPUS}
     ports = {"port": first, "first": first + 1, "last": first + len(NODES)}
     ETC.mkdir(exist_ok=True)
     (ETC / "slurm.conf").write_text(CONFIG.format(**values, **ports))
@@ -149,9 +175,19 @@ def _wait(done: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
-def _stop(pid_file: Path) -> None:
+def _of_process(pid: int, what: str) -> bytes:
+    """What /proc tells of a process; nothing where there is none of this number."""
+    try:
+        return Path(f"/proc/{pid}/{what}").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _stop(daemon: str, pid_file: Path) -> None:
     try:
         pid = int(pid_file.read_text())
+        if _of_process(pid, "comm").strip() != daemon.encode():
+            return  # it has ended, and its number may be another's by now
         os.kill(pid, signal.SIGTERM)
     except (FileNotFoundError, ValueError, ProcessLookupError):
         return

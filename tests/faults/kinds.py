@@ -194,14 +194,13 @@ def full_disk(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The results lie on a tmpfs with room for a part of them."""
     needed = sum(path.stat().st_size for path in (work.base / "unbroken/results").rglob("*") if path.is_file()) / 2**20
     folder = work.base / name / "results"
-    try:
+    with contextlib.ExitStack() as failed:
+        failed.callback(unmount, folder)
         with small_disk(folder, max(0.1, needed * (0.1 + 0.7 * draw.random()))):
             run = work.run(name)
             code = run.wait()
             said = full_disk_told(run.folder, run.log.read_text(errors="replace")) if code else ()
-    except BaseException:
-        unmount(folder)
-        raise
+        failed.pop_all()  # the recovery still needs it
     shown = f"no space left on the tmpfs: {', '.join(said)}" if code else ""
     return Hit(run.folder, shown, said, lambda: unmount(folder))
 
@@ -210,16 +209,15 @@ def read_only(work: Workspace, name: str, draw: random.Random) -> Hit:
     """The results' file system turns read-only in the middle, as one does after an error of its disk."""
     folder = work.base / name / "results"
     disk = Disk(work.base / f"{name}.ext4", folder)
-    try:
+    with contextlib.ExitStack() as failed:
+        failed.callback(unmount, folder)
         run = work.run(name)
         alive = _moment(run, draw)
         disk.fail()
         code = run.wait()
         text = run.text()
         disk.repair()
-    except BaseException:
-        unmount(folder)
-        raise
+        failed.pop_all()  # the recovery still needs it
     shown = "results turned read-only" if alive and code and "Read-only file system" in text else ""
     return Hit(run.folder, shown, ("Read-only file system",), lambda: unmount(folder))
 

@@ -117,7 +117,7 @@ def main(faults: int, seed: int, only: tuple[str, ...], keep: Path | None) -> No
                 except Unavailable as error:
                     absent[kind] = str(error)
                     continue
-                except Exception:
+                except Exception:  # counts as not recovered; the faults behind it are still tried
                     outcomes.append(Outcome(kind, name, "the harness failed", traceback.format_exc(), 0.0))
                 outcome = outcomes[-1]
                 progress.write(f"{name} {kind}: {outcome.shown or 'did not hit'}: {outcome.wrong or 'recovered'}")

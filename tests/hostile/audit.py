@@ -25,9 +25,9 @@ def audit(lock: Path, command: Sequence[str]) -> tuple[int, str]:
         if not report.is_file():
             said = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
             return 3, (
-                f"error: nothing is known about vulnerabilities: the advisories could not be read ({said}). They come "
-                "from the package index's JSON pages (https://pypi.org/pypi/NAME/VERSION/json), which a mirror or a "
-                "proxy need not have; run this where pypi.org answers"
+                f"error: nothing is known about vulnerabilities: the advisories could not be read ({said}). They are "
+                "beside the packages in the public index's JSON pages, which a mirror or a proxy need not have; run "
+                "this where the public index itself answers"
             )
         found = json.loads(report.read_text())["dependencies"]
     lines = [
