@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: run test setup docs lock audit clean
 
 run: $(VENV)/.installed
-	@. $(VENV)/bin/activate && latticebench config $(CONFIG) -- snakemake --configfile $(CONFIG) $(if $(SUITE),--config suite=$(SUITE))
+	@. $(VENV)/bin/activate && latticebench config $(CONFIG) --warm -- snakemake --configfile $(CONFIG) $(if $(SUITE),--config suite=$(SUITE))
 
 test: $(VENV)/.installed
 	@. $(VENV)/bin/activate && OMP_NUM_THREADS=1 python -m pytest -n 2

@@ -17,19 +17,26 @@ _FILES = ("image-folder", "flat-folder", "parquet")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.argument("then", nargs=-1, type=click.UNPROCESSED)
 @click.option("--keys", is_flag=True, help="List every key of a configuration as a Markdown table.")
-def command(file: Path | None, then: tuple[str, ...], keys: bool) -> None:
+@click.option("--warm", is_flag=True, help="THEN runs jobs here: start the process that they are forked from.")
+def command(file: Path | None, then: tuple[str, ...], keys: bool, warm: bool) -> None:
     """Validate the configuration FILE and say what it will run.
 
     THEN is a command that goes on in this one's place if the file is good, and does not check it again:
-    `latticebench config FILE -- snakemake --configfile FILE`.
+    `latticebench config FILE --warm -- snakemake --configfile FILE`.
     """
     from latticebench import configuration
+    from latticebench.warm import start_ahead
 
     if keys:
         click.echo(table(configuration.schema_keys()))
         return
     if file is None:
         raise click.UsageError("name a configuration FILE, or ask for --keys")
+    if warm and not then:
+        raise click.UsageError("--warm needs a command that goes on: -- snakemake …")
+    if warm:
+        # Its imports take as long as those of the check below.
+        start_ahead(configuration.load(file, methods=False).values["jobs"]["threads"])
     config = configuration.load(file)
     subjects = config.subjects()
     trainings = sum(len(subject.seeds) for subject in subjects)

@@ -1,6 +1,7 @@
 """Builds everything that is made from records: tables, figures, claims and the site."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from evaluation.report import (
@@ -83,21 +84,24 @@ def build(configuration: Configuration, root: str | Path, processes: int = 1) ->
     parts = [*results.views, dataclasses.replace(results, part=None)]
     tasks = [(number, plan) for number, part in enumerate(parts) for plan in _plans(part)]
     named = [(parts[n], dataclasses.replace(plan, name=_named(parts[n], plan.name))) for n, plan in tasks]
-    found: list[dict[str, Drawing]] = [{} for _ in parts]
     with figures.drawing(named, root / "figures", processes) as drawings:
-        tabled = [suite_tables(view) for view in results.views]
-        for (number, plan), drawing in zip(tasks, drawings, strict=True):
-            found[number][plan.name] = drawing
-    *of_views, drawn = found
-    views = [site.View(*each) for each in zip(results.views, tabled, of_views, strict=True)]
-    written = [table for view in views for table in view.tables.values()] + [*shared.values()]
-    for table in written:
-        formats.write(table, root / "tables")
-    names = {table.name for table in written} | {d.name for view in views for d in view.drawings.values()} | {*drawn}
-    _remove_others((root / "tables", root / "figures"), names)
-    verdicts = claims.check_all(results)
-    content = site.Content(results, tuple(views), shared, drawn, verdicts)
-    page = site.write(root / "report", content, (root / "tables", root / "figures"))
+
+        @functools.cache
+        def drawn() -> list[dict[str, Drawing]]:
+            found: list[dict[str, Drawing]] = [{} for _ in parts]
+            for (number, plan), drawing in zip(tasks, drawings, strict=True):
+                found[number][plan.name] = drawing
+            return found
+
+        views = [site.View(view, suite_tables(view), lambda n=n: drawn()[n]) for n, view in enumerate(results.views)]
+        written = [table for view in views for table in view.tables.values()] + [*shared.values()]
+        for table in written:
+            formats.write(table, root / "tables")
+        # A table and a figure never share a name, so one set says what both folders may hold.
+        names = {table.name for table in written} | {plan.name for _, plan in named}
+        _remove_others((root / "tables", root / "figures"), names)
+        content = site.Content(results, tuple(views), shared, lambda: drawn()[-1], claims.check_all(results))
+        page = site.write(root / "report", content, (root / "tables", root / "figures"))
     return Made(page, results.gaps)
 
 

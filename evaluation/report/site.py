@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,19 @@ _MARKS = {
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A suite as the site shows it: its rows, its tables by their base name, and its figures."""
+    """A suite as the site shows it: its rows, its tables by their base name, and its figures.
+
+    drawn: waits for the figures, which other processes may still be drawing, and returns them by name.
+    """
 
     results: Results
     tables: dict[str, Table]
-    drawings: dict[str, Drawing]
+    drawn: Callable[[], dict[str, Drawing]]
+
+    @property
+    def drawings(self) -> dict[str, Drawing]:
+        """The figures by name; the first use waits for them."""
+        return self.drawn()
 
     @property
     def name(self) -> str:
@@ -74,12 +82,12 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """Everything that the site shows. shared: tables and drawings that belong to no suite."""
+    """Everything that the site shows. shared: tables and drawings that belong to no suite, these as in View.drawn."""
 
     results: Results
     views: tuple[View, ...]
     shared_tables: dict[str, Table]
-    shared_drawings: dict[str, Drawing]
+    shared_drawn: Callable[[], dict[str, Drawing]]
     verdicts: tuple[claims.Verdicts, ...]
 
 
@@ -89,10 +97,10 @@ def write(folder: Path, content: Content, files: tuple[Path, ...]) -> Path:
     files: folders of tables and figures that are copied into the site. Returns the first page.
     """
     with _whole_folder(folder) as new:
+        _Site(content, new).write()
         for source in files:
             if source.is_dir():
                 shutil.copytree(source, new / source.name, ignore=_shown_elsewhere)
-        _Site(content, new).write()
     return folder / "index.html"
 
 
@@ -132,21 +140,27 @@ class _Site:
         self.environment = self._environment()
 
     def write(self) -> None:
+        """All pages; those without figures first, because the figures may still be being drawn."""
         shutil.copytree(_FOLDER / "assets", self.folder / "assets")
         self._pictures()
-        self._page("index.html", "index.html", facts=self.facts(self.content.views[0].results))
-        for view in self.content.views:
-            duels = _duels(view.results)
-            self._page("suite.html", view.href, view=view, facts=self.facts(view.results), duels=duels)
-            self._page("compare.html", f"compare-{view.name}.html", view=view, **self._comparison(view))
-        for view in self.content.views:
-            for entry in view.results.entries:
-                self._page("quantizer.html", self.entry_href(entry), **self._quantizer(view, entry))
+        self._records()
         self._page("claims.html", "claims.html", tally=self.tally)
-        self._page("geometry.html", "geometry.html")
         self._page("published.html", "published.html", numbers=published.numbers())
         self._page("about.html", "about.html", facts=self.facts(self.results), glossary=self._glossary())
-        self._records()
+        for view in self.content.views:
+            self._page("compare.html", f"compare-{view.name}.html", view=view, **self._comparison(view))
+        suites = [{"facts": self.facts(view.results), "duels": _duels(view.results)} for view in self.content.views]
+        quantizers = [
+            (self.entry_href(entry), self._quantizer(view, entry))
+            for view in self.content.views
+            for entry in view.results.entries
+        ]
+        self._page("geometry.html", "geometry.html", shared_drawings=self.content.shared_drawn())
+        self._page("index.html", "index.html", facts=suites[0]["facts"])
+        for view, values in zip(self.content.views, suites, strict=True):
+            self._page("suite.html", view.href, view=view, **values)
+        for name, values in quantizers:
+            self._page("quantizer.html", name, **values)
 
     # Pages --------------------------------------------------------------------------------------
 
@@ -177,7 +191,6 @@ class _Site:
             yaml=yaml.safe_dump(config.values, sort_keys=False, allow_unicode=True, width=100),
             views=self.content.views,
             shared=self.content.shared_tables,
-            shared_drawings=self.content.shared_drawings,
             verdicts=self.content.verdicts,
             verdict_css=_VERDICT_CSS,
             tally=self.tally,

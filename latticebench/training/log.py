@@ -12,9 +12,24 @@ def write(rows: list[dict[str, float]], path: Path) -> None:
     import pyarrow.parquet as pq
 
     names = dict.fromkeys(key for row in rows for key in row)
-    table = pa.table({key: pa.array([row.get(key) for row in rows]) for key in names})
+    table = pa.table({key: _column([row.get(key) for row in rows]) for key in names})
     with whole(path) as temporary:
         pq.write_table(table, temporary)
+
+
+def _column(values: list[float | None]) -> Any:
+    """A column of integers where all values are, else of double precision, from its two buffers.
+
+    pyarrow's own conversion of a list imports pandas, half a second in each of a run's many trainings.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    known = np.array([value is not None for value in values], bool)
+    typed = np.array([0 if value is None else value for value in values])
+    bitmap = np.packbits(known, bitorder="little")
+    buffers = [None if known.all() else pa.py_buffer(bitmap), pa.py_buffer(typed)]
+    return pa.Array.from_buffers(pa.from_numpy_dtype(typed.dtype), len(values), buffers)
 
 
 class TensorBoard:

@@ -257,6 +257,9 @@ def preload() -> None:
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    with contextlib.suppress(ImportError):
+        # Pydantic imports most of itself when the first model is made.
+        importlib.import_module("pydantic").create_model("Preloaded", number=(int, 0))
     if len(os.listdir("/proc/self/task")) > 1:
         sys.exit("jobs start one by one: an imported library has started threads, beside which nothing is forked")
     gc.freeze()  # collections in the jobs leave these objects' pages shared

@@ -2,7 +2,11 @@
 
 import logging
 import math
+import subprocess
+import sys
+from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -206,6 +210,30 @@ def test_a_column_that_begins_late_is_empty_before(tmp_path):
     log.write([{"step": 0, "a": 1.0}, {"step": 1, "b": 2.0}], tmp_path / "log.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "log.parquet").to_pydict()
     assert table == {"step": [0, 1], "a": [1.0, None], "b": [None, 2.0]}
+
+
+VALUES = hypothesis.strategies.one_of(
+    hypothesis.strategies.none(), hypothesis.strategies.floats(), hypothesis.strategies.integers(-(2**53), 2**53)
+)
+
+
+@hypothesis.given(hypothesis.strategies.lists(VALUES, min_size=1, max_size=40))
+def test_a_log_s_column_is_what_pyarrow_makes_of_the_list(values):
+    import pyarrow as pa
+
+    hypothesis.assume(any(value is not None for value in values))
+    ours = log._column(values)
+    assert ours.type == (pa.float64() if any(isinstance(v, float) for v in values) else pa.int64())
+    assert repr(ours.to_pylist()) == repr(pa.array(values, ours.type).to_pylist())  # as text: no NaN equals another
+
+
+def test_a_log_is_written_without_pandas(tmp_path):
+    script = (
+        "import pathlib, sys\nfrom latticebench.training import log\n"
+        f"log.write([{{'step': 0, 'loss': 0.5}}], pathlib.Path({str(tmp_path / 'log.parquet')!r}))\n"
+        "assert 'pyarrow' in sys.modules and 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_collapse_is_reported_once_as_it_happens(caplog):

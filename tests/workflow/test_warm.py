@@ -116,6 +116,39 @@ def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert warm.start(1) is None
 
 
+AHEAD = """
+import os, subprocess, sys
+from latticebench import warm
+if sys.argv[1] == "before":
+    warm.start_ahead(1)
+    os.execv(sys.executable, [sys.executable, __file__, "after"])
+threads = int(os.environ["THREADS"])
+server = warm.start(threads)
+job = subprocess.run(
+    warm.command("tests.workflow.warm_job", "parent"),
+    env={**os.environ, **warm.thread_variables(threads)},
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+)
+print(job.stdout.strip(), os.getpid(), server and server.pid)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_started_ahead_serves_the_command_that_follows(tmp_path: Path, threads: int) -> None:
+    script = tmp_path / "ahead.py"
+    script.write_text(AHEAD)
+    environment = {**os.environ, SOCKET: "", "THREADS": str(threads), "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = run([sys.executable, str(script), "before"], environment)
+    parent, command, server = done.stdout.split()
+    if threads == 1:
+        assert server == "None" and parent != command
+    else:  # its libraries are loaded for one thread
+        assert server != "None"
+    until(lambda: not list(tmp_path.glob("latticebench-*")))  # the servers have ended with the command
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_signals_are_passed_on(number: int, tmp_path: Path, environment: dict[str, str]) -> None:
     client, _ = waiting(tmp_path / "pid", environment, str(int(number)))

@@ -151,6 +151,7 @@ rule oracle:
         f"{ROOT}/records/oracle-{{data}}/made.json",
     log:
         f"{ROOT}/logs/generation/oracle-{{data}}.log",
+    priority: 10  # longer than most judgements, so not left to a run's last moments
     threads: JOBS["threads"]
     resources:
         gpu=min(JOBS["gpus"], 1),
