@@ -1,10 +1,11 @@
 """How much of a run is neither training nor evaluation: `python benchmarks/workflow_overhead.py results/embedded LOG`.
 
-LOG is Snakemake's log of an uninterrupted run from nothing (named at its end). Training and evaluation
-are the seconds that tokenizers, tokens, generators, samples and records carry: they start after the imports and
-end before the process does. A tokenizer's training counts with the start values fitted to the data. Everything
-else is overhead: start-up and imports of every job, preparation of the images, the report, the scheduler, and a
-core that waits.
+LOG is Snakemake's log of an uninterrupted run from nothing (named at its end), or what `make run` printed. Snakemake's
+elapsed time in it begins some seconds after `make run` does; with --seconds the share is of the whole command.
+Training and evaluation are the seconds that tokenizers, tokens, generators, samples and records carry: they start after
+the imports and end before the process does. A tokenizer's training counts with the start values fitted to the data.
+Everything else is overhead: start-up and imports of every job, preparation of the images, the report, the scheduler,
+and a core that waits.
 """
 
 import json
@@ -38,13 +39,14 @@ def working_seconds(root: Path) -> dict[str, float]:
 @click.argument("root", type=click.Path(path_type=Path, exists=True))
 @click.argument("log", type=click.Path(path_type=Path, exists=True))
 @click.option("--cores", default=2, show_default=True, help="Cores that the run had.")
-def command(root: Path, log: Path, cores: int) -> None:
+@click.option("--seconds", type=float, help="Wall-clock seconds of the whole command, set-up done before.")
+def command(root: Path, log: Path, cores: int, seconds: float | None) -> None:
     """Print the share of a run that is overhead."""
     elapsed = re.search(r"Elapsed time: (\d+):(\d+):([\d.]+)", log.read_text())
     if elapsed is None:
         raise click.ClickException(f"{log} has no line `Elapsed time`; give the log of a finished run")
     hours, minutes, rest = elapsed.groups()
-    available = cores * (int(hours) * 3600 + int(minutes) * 60 + float(rest))
+    available = cores * (seconds or int(hours) * 3600 + int(minutes) * 60 + float(rest))
     parts = working_seconds(root)
     for name, seconds in parts.items():
         click.echo(f"{name:16s} {seconds:8.1f} core-seconds")
