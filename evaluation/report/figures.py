@@ -149,6 +149,20 @@ def powers_of_ten(*axes: Any) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
+def plain_numbers(axis: Any) -> None:
+    """Labels a logarithmic axis of few decades 0.5, 1, 2, …: as many of the steps between as have room."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        """LogFormatter's choice of ticks, without its exponents: it writes 0.6 as 6e-01."""
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain(minor_thresholds=(1.5, 0.5)))
+
+
 def entry_looks(results: Results) -> dict[str, looks.Look]:
     return looks.looks((entry.name, entry.method) for entry in results.entries)
 
@@ -320,7 +334,6 @@ _CURVES = (
 def training(results: Results) -> tuple[Any, list[str]]:
     """Training curves: a running median of each seed's log, then the mean over seeds."""
     import pandas as pd
-    from matplotlib.ticker import LogFormatter
 
     look = entry_looks(results)
     logs = []
@@ -338,8 +351,7 @@ def training(results: Results) -> tuple[Any, list[str]]:
         axes.set_title(label)
         if log_scale:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(LogFormatter())
-            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+            plain_numbers(axes.yaxis)
         for entry, found in logs:
             curves = [smooth(log.set_index("step")[key]) for log in found if key in log]
             if entry.ceiling and key == "codes_used":

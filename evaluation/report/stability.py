@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.report.figures import NothingToDraw, legend, new_figure, series
+from evaluation.report.figures import NothingToDraw, legend, new_figure, plain_numbers, series
 from evaluation.report.results import GENERATION, Entry, Results
 from evaluation.report.tables import Field, Row, Table
 
@@ -128,7 +128,6 @@ def _running(column: Any) -> Any:
 def figure(results: Results) -> tuple[Any, list[str]]:
     """Loss and gradient norm of the generators' training: a line an arm, the mean over seeds, which are faint lines."""
     import pandas as pd
-    from matplotlib.ticker import StrMethodFormatter
 
     arms = []
     for entry in results.generators:
@@ -162,8 +161,7 @@ def figure(results: Results) -> tuple[Any, list[str]]:
             if axes is panels[0]:
                 lines.append(line)
     panels[1].set_yscale("log")
-    for set_formatter in (panels[1].yaxis.set_major_formatter, panels[1].yaxis.set_minor_formatter):
-        set_formatter(StrMethodFormatter("{x:g}"))
+    plain_numbers(panels[1].yaxis)
     panels[1].set_xlabel("step")
     legend(drawn, lines)
     return drawn, [results.log_path(entry, seed) for entry, _ in arms for seed in entry.seeds]

@@ -90,5 +90,10 @@ def start_ahead(threads: int) -> None:
         os.environ[AHEAD] = _ahead(threads)
 
 
+def forget() -> None:
+    """Jobs of this process run on other machines: none is to look for a server that was started ahead."""
+    os.environ.pop(SOCKET, None)
+
+
 def _ahead(threads: int) -> str:
     return f"{os.getpid()} {threads}"

@@ -149,6 +149,12 @@ def test_one_started_ahead_serves_the_command_that_follows(tmp_path: Path, threa
     until(lambda: not list(tmp_path.glob("latticebench-*")))  # the servers have ended with the command
 
 
+def test_jobs_elsewhere_do_not_look_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SOCKET, "/tmp/jobs")
+    warm.forget()
+    assert SOCKET not in os.environ
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_signals_are_passed_on(number: int, tmp_path: Path, environment: dict[str, str]) -> None:
     client, _ = waiting(tmp_path / "pid", environment, str(int(number)))

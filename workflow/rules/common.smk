@@ -146,7 +146,9 @@ onstart:
             commands.explain(error) or f"{ROOT} cannot be used: {error}"
         )
     limit_retries()
-    jobs_server = warm.start(JOBS["threads"]) if workflow.local_exec else None
+    jobs_server = (
+        warm.start(JOBS["threads"]) if workflow.local_exec else warm.forget()
+    )
     if workflow.executor_plugin.name == "slurm":
         check_cluster()
 
