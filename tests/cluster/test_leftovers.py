@@ -48,7 +48,9 @@ def test_another_s_configuration_is_not_touched(tmp_path: Path, ended: int, clus
 
 
 def test_a_run_that_goes_on_is_not_disturbed(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()", "pytest"], stdin=subprocess.PIPE) as other:
+    line = [sys.executable, "-c", "print(flush=True); input()", "pytest"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()  # the kernel shows a process's words a moment after it has started
         configuration(tmp_path / "etc", other.pid)
         with pytest.raises(RuntimeError, match="another run of these tests"):
             slurm.clear_leftovers(tmp_path / "etc")
