@@ -65,7 +65,7 @@ def refused(function: Callable[[], object], words: str) -> None:
         (HEAD + "seed: !!python/name:os.system\n", "not valid YAML"),
         (HEAD + "seed: !!python/object/new:subprocess.Popen [['touch', 'harm']]\n", "not valid YAML"),
         (HEAD + "seed: &a [*a]\n", "nested too deeply"),
-        (HEAD + "x: " + "[" * 50_000 + "\n", "nested too deeply"),
+        (HEAD + "x:\n" + " [\n" * 50_000, "nested too deeply"),
         (
             HEAD + "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
                 f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
