@@ -25,6 +25,7 @@ from latticebench.tokenizers.task import TokenizerTask
 from latticebench.training import checkpoint, distributed, loop
 from tests.tokenizers import helpers
 
+pytestmark = pytest.mark.xdist_group("two-processes")  # one fixture trains all cases; a worker each would do it twice
 STEPS = 5
 VIT = {"architecture": "paper-vit", "patch": 4, "width": 16, "layers": 1, "heads": 2, "head_width": 24}
 MULTI_SCALE = {

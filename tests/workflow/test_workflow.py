@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,12 @@ from latticebench.files import write_json
 from tests.workflow.runs import SMOKE, snakemake
 
 
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Says of a configuration that its methods were asked about it, as `make run` does: that takes importing torch."""
+    return lambda config: monkeypatch.setenv(configuration.CHECKED, configuration.fingerprint(config))
+
+
 def plan(folder: Path, config: Path) -> dict[str, str]:
     """Every output of the configuration, and what the next run would do about it."""
     summary = snakemake(folder, config, "--summary")
@@ -22,7 +29,7 @@ def plan(folder: Path, config: Path) -> dict[str, str]:
     return {line[output]: line[planned] for line in lines[1:]}
 
 
-def test_only_the_changed_quantizer_would_run_again(tmp_path: Path) -> None:
+def test_only_the_changed_quantizer_would_run_again(tmp_path: Path, checked: Callable[[Path], None]) -> None:
     values = yaml.safe_load(SMOKE.read_text())
     values["quantizers"] = {
         "lgq": {"method": "lgq", "parameters": {"dim": 8, "codebook_size": 64}},
@@ -31,6 +38,7 @@ def test_only_the_changed_quantizer_would_run_again(tmp_path: Path) -> None:
     values["compression"], values["generators"] = {}, {}
     config_file = tmp_path / "config.yaml"
     config_file.write_text(yaml.safe_dump(values))
+    checked(config_file)
     outputs = plan(tmp_path, config_file)
     assert outputs
     for output in outputs:
@@ -45,6 +53,7 @@ def test_only_the_changed_quantizer_would_run_again(tmp_path: Path) -> None:
 
     values["quantizers"]["lgq"]["parameters"]["tau_end"] = 0.2
     config_file.write_text(yaml.safe_dump(values))
+    checked(config_file)
     again = {output for output, planned in plan(tmp_path, config_file).items() if planned != "no update"}
     report = {f"results/smoke/{name}" for name in ("report/index.html", "figures", "tables")}
     assert {name for name in again if "lgq-" not in name} == report
