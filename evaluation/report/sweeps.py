@@ -4,7 +4,7 @@ The settings come from a record's `sweep`: guidance, temperature, top-k, top-p, 
 None for the trained ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from evaluation.report import figures, looks
@@ -163,15 +163,6 @@ def frontier(results: Results) -> tuple[Any, list[str]]:
             gid=series(own[0].entry.name, "frontier"),
         )
         lines.append(line)
-        for point in own:
-            axes.annotate(
-                point.settings.text(shown),
-                (point.values[recall], point.values[precision]),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=6,
-                color=figures.MUTED,
-            )
     used = list(dict.fromkeys(point.source.path for point in found))
     for oracle in results.oracles:
         ends = [oracle.number(key, (GENERATION,)) for key in (recall, precision)]
@@ -182,8 +173,25 @@ def frontier(results: Results) -> tuple[Any, list[str]]:
     axes.set_xlabel(metric(recall).title)
     axes.set_ylabel(metric(precision).title)
     axes.margins(0.08)
+    _label(axes, [(point.settings.text(shown), point.values[recall], point.values[precision]) for point in found])
     legend(figure, lines)
     return figure, used
+
+
+def _label(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:
+    """Writes a text beside each point (text, x, y): on its right, or on its left where the next point is close."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for text, x, y in points:
+        crowded = any(0 < (u - x) / (right - left) < 0.12 and abs(v - y) / (top - bottom) < 0.03 for _, u, v in points)
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(-4 if crowded else 4, 3),
+            textcoords="offset points",
+            horizontalalignment="right" if crowded else "left",
+            fontsize=6,
+            color=figures.MUTED,
+        )
 
 
 def over_training(results: Results) -> tuple[Any, list[str]]:
