@@ -19,8 +19,8 @@ from latticebench.training import starts
 from tests.cluster import slurm
 from tests.workflow.runs import SMOKE, results, snakemake, start
 
-STEPS = 15000
-"""Of the interrupted trainings: two minutes and a half each, side by side on two idle cores."""
+STEPS = 10000
+"""Of the interrupted trainings: over a minute and a half each, side by side on two idle cores."""
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.usefixtures("cluster")]
 
@@ -107,14 +107,14 @@ def test_cancelled_out_of_time_and_off_a_lost_node_it_ends_with_the_same_values(
         },
         compression={"codecs": ["webp"]},
         generators={},
-        jobs={"gpus": 1, "runtime": 3},
+        jobs={"gpus": 1, "runtime": 2},
     )
     local = snakemake(tmp_path / "local", config, "--resources", "gpu=2")
     assert local.returncode == 0, local.stdout
 
     folder, since = tmp_path / "run", next_number()
     profile = slurm.profile(
-        tmp_path, **{"default-resources": {"slurm_partition": "main", "slurm_extra": "'--signal=USR1@60'"}}
+        tmp_path, **{"default-resources": {"slurm_partition": "main", "slurm_extra": "'--signal=USR1@30'"}}
     )
     ids = {subject.name: subject.id for subject in configuration.load(config).subjects()}
     running = folder / "results" / "smoke" / "running"
