@@ -13,7 +13,7 @@ run: $(VENV)/.installed
 	@. $(VENV)/bin/activate && latticebench config $(CONFIG) --warm -- snakemake --configfile $(CONFIG) $(if $(SUITE),--config suite=$(SUITE))
 
 test: $(VENV)/.installed
-	@. $(VENV)/bin/activate && OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup
+	@. $(VENV)/bin/activate && OMP_NUM_THREADS=1 python -m pytest -n 2
 
 setup: $(VENV)/.installed
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,31 +123,38 @@ from latticebench import warm
 if sys.argv[1] == "before":
     warm.start_ahead(1)
     os.execv(sys.executable, [sys.executable, __file__, "after"])
-threads = int(os.environ["THREADS"])
-server = warm.start(threads)
+server = warm.start(1)
 job = subprocess.run(
     warm.command("tests.workflow.warm_job", "parent"),
-    env={**os.environ, **warm.thread_variables(threads)},
+    env={**os.environ, **warm.thread_variables(1)},
     stdout=subprocess.PIPE,
     text=True,
     check=True,
 )
-print(job.stdout.strip(), os.getpid(), server and server.pid)
+print(job.stdout.strip(), os.getpid(), server)
 """
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_one_started_ahead_serves_the_command_that_follows(tmp_path: Path, threads: int) -> None:
+def test_one_started_ahead_serves_the_command_that_follows(tmp_path: Path) -> None:
     script = tmp_path / "ahead.py"
     script.write_text(AHEAD)
-    environment = {**os.environ, SOCKET: "", "THREADS": str(threads), "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    done = run([sys.executable, str(script), "before"], environment)
-    parent, command, server = done.stdout.split()
-    if threads == 1:
-        assert server == "None" and parent != command
-    else:  # its libraries are loaded for one thread
-        assert server != "None"
-    until(lambda: not list(tmp_path.glob("latticebench-*")))  # the servers have ended with the command
+    environment = {**os.environ, SOCKET: "", "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    parent, command, server = run([sys.executable, str(script), "before"], environment).stdout.split()
+    assert server == "None" and parent != command
+    until(lambda: not list(tmp_path.glob("latticebench-*")))  # the server has ended with the command
+
+
+@pytest.mark.parametrize("ahead", ["{process} 2", "1 1", ""])
+def test_one_for_other_threads_or_another_process_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: str
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(warm.subprocess, "Popen", lambda line, **_: started.append(line))
+    monkeypatch.setenv(warm.AHEAD, ahead.format(process=os.getpid()))
+    monkeypatch.setenv(SOCKET, "")
+    warm.start(1)
+    assert len(started) == 1
 
 
 def test_jobs_elsewhere_do_not_look_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
