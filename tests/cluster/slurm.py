@@ -112,8 +112,18 @@ def _remove(etc: Path, folder: Path) -> None:
         _stop("slurmd", folder / f"slurmd.{node}.pid")
     _stop("slurmctld", folder / "slurmctld.pid")
     _stop("munged", MUNGE / "munged.pid")
+    _end_jobs()
     for name in reversed(FILES):  # the one that says whose they are goes last
         (etc / name).unlink(missing_ok=True)
+
+
+def _end_jobs() -> None:
+    """Ends what is left of this cluster's jobs: nobody does on a node that was declared lost under them."""
+    mark = f"SLURM_CLUSTER_NAME={CLUSTER}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        if mark in _of_process(int(folder.name), "environ").split(b"\0"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def command(*line: str) -> str:
@@ -176,10 +186,10 @@ def _wait(done: Callable[[], bool], seconds: float) -> bool:
 
 
 def _of_process(pid: int, what: str) -> bytes:
-    """What /proc tells of a process; nothing where there is none of this number."""
+    """What /proc tells of a process; nothing where there is none of this number, or one that is not for us to see."""
     try:
         return Path(f"/proc/{pid}/{what}").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
 
 
