@@ -39,14 +39,14 @@ def working_seconds(root: Path) -> dict[str, float]:
 @click.argument("root", type=click.Path(path_type=Path, exists=True))
 @click.argument("log", type=click.Path(path_type=Path, exists=True))
 @click.option("--cores", default=2, show_default=True, help="Cores that the run had.")
-@click.option("--seconds", type=float, help="Wall-clock seconds of the whole command, set-up done before.")
-def command(root: Path, log: Path, cores: int, seconds: float | None) -> None:
+@click.option("--seconds", "whole", type=float, help="Wall-clock seconds of the whole command, set-up done before.")
+def command(root: Path, log: Path, cores: int, whole: float | None) -> None:
     """Print the share of a run that is overhead."""
     elapsed = re.search(r"Elapsed time: (\d+):(\d+):([\d.]+)", log.read_text())
     if elapsed is None:
         raise click.ClickException(f"{log} has no line `Elapsed time`; give the log of a finished run")
     hours, minutes, rest = elapsed.groups()
-    available = cores * (seconds or int(hours) * 3600 + int(minutes) * 60 + float(rest))
+    available = cores * (whole or int(hours) * 3600 + int(minutes) * 60 + float(rest))
     parts = working_seconds(root)
     for name, seconds in parts.items():
         click.echo(f"{name:16s} {seconds:8.1f} core-seconds")

@@ -97,7 +97,7 @@ def build(configuration: Configuration, root: str | Path, processes: int = 1) ->
         written = [table for view in views for table in view.tables.values()] + [*shared.values()]
         for table in written:
             formats.write(table, root / "tables")
-        # A table and a figure never share a name, so one set says what both folders may hold.
+        # Of both folders: a figure may be called like a table.
         names = {table.name for table in written} | {plan.name for _, plan in named}
         _remove_others((root / "tables", root / "figures"), names)
         content = site.Content(results, tuple(views), shared, lambda: drawn()[-1], claims.check_all(results))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latticebench.errors import LatticebenchError
 from latticebench.quantizers.distributed import alone
 from latticebench.training.task import Losses, Task, modules
 
@@ -24,7 +25,7 @@ def first_not_finite(task: Task, again: Callable[[], Losses]) -> str | None:
     with alone(), _watched(named, found):
         try:
             losses = again()
-        except (ValueError, RuntimeError, IndexError):
+        except (LatticebenchError, ValueError, RuntimeError, IndexError):
             # Layers after the one that is found may refuse their input.
             if not found:
                 raise

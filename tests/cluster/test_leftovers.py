@@ -9,12 +9,19 @@ import pytest
 from tests.cluster import slurm
 
 
-def configuration(etc: Path, owner: int, cluster: str = slurm.CLUSTER) -> None:
+def configuration(etc: Path, owner: int, cluster: str | None = None) -> None:
     etc.mkdir()
     values = {"host": "here", "folder": etc / "gone", "cpus": 1, "gpus": 1, "port": 1, "first": 2, "last": 3}
-    (etc / "slurm.conf").write_text(slurm.CONFIG.format(owner=owner, cluster=cluster, **values))
+    (etc / "slurm.conf").write_text(slurm.CONFIG.format(owner=owner, cluster=cluster or slurm.CLUSTER, **values))
     for name in slurm.FILES[1:]:
         (etc / name).write_text("\n")
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No daemon or job of this machine's is this module's to end."""
+    monkeypatch.setattr(slurm, "MUNGE", tmp_path)
+    monkeypatch.setattr(slurm, "CLUSTER", "latticebench-of-no-machine")
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def test_nothing_there_is_nothing_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cluster", ["somebody-s", None])
 def test_another_s_configuration_is_not_touched(tmp_path: Path, ended: int, cluster: str | None) -> None:
-    configuration(tmp_path / "etc", ended, cluster or slurm.CLUSTER)
+    configuration(tmp_path / "etc", ended, cluster)
     if cluster is None:
         (tmp_path / "etc" / "slurm.conf").unlink()
     before = {path.name: path.read_bytes() for path in (tmp_path / "etc").iterdir()}
